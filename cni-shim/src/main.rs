@@ -1,0 +1,3 @@
+//! The CNI plugin `podwire`.
+
+fn main() {}

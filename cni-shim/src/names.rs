@@ -1,0 +1,111 @@
+//! Names that the plugin, the agent and an operator derive from nothing but the request.
+
+use std::path::{Path, PathBuf};
+
+use data_encoding::{Encoding, Specification};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// Where the agent listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/podwire/agent.sock";
+/// Where programs, maps and links are pinned unless told otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/podwire";
+/// File beside the socket in which the agent tells the plugin where its pins are.
+pub const PLUGIN_FILE: &str = "plugin.json";
+/// Directory beside the socket with one lock file for each of the 256 values of the hash's first byte.
+pub const LOCK_DIRECTORY: &str = "locks";
+
+/// Gateway of every pod, IPv4 (RFC 3927 link-local; no interface has it).
+pub const GATEWAY_IPV4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
+/// Gateway of every pod, IPv6 link-local.
+pub const GATEWAY_IPV6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// One interface of one container: the identity of the CNI specification (1.1, section 2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// `CNI_CONTAINERID`.
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+}
+
+impl Attachment {
+    /// Name of the host side of the veth: `pw` and 13 base32 digits of a SHA-256 over both parts,
+    /// 15 bytes, the most that the kernel takes.
+    pub fn host_ifname(&self) -> String {
+        let mut alphabet = Specification::new();
+        alphabet.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+        let base32: Encoding = alphabet.encoding().expect("32 distinct symbols are an encoding");
+        let mut name = base32.encode(&self.hash()[..10]);
+        name.truncate(13);
+        format!("pw{name}")
+    }
+
+    /// The lock file that ADD, DEL and the sweep take for this attachment, beside the agent's socket.
+    pub fn lock_file(&self, socket: &Path) -> PathBuf {
+        beside(socket, LOCK_DIRECTORY).join(format!("{:02x}", self.hash()[0]))
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(self.container_id.as_bytes());
+        // Neither part can hold a NUL, so no two attachments give the same bytes.
+        hasher.update([0]);
+        hasher.update(self.ifname.as_bytes());
+        hasher.finalize().into()
+    }
+}
+
+/// A file in the directory of the agent's socket.
+pub fn beside(socket: &Path, file: &str) -> PathBuf {
+    socket.parent().unwrap_or(Path::new("/")).join(file)
+}
+
+/// What the agent writes to [`PLUGIN_FILE`] once its programs are pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginFile {
+    /// [`PROTOCOL_VERSION`](crate::protocol::PROTOCOL_VERSION) of the agent.
+    pub protocol: u32,
+    /// Root of the pins: `programs/<name>`, `maps/<name>`, `links/<interface>-ingress|-egress`.
+    pub bpffs: PathBuf,
+}
+
+/// Pins below the root that [`PluginFile::bpffs`] names.
+#[derive(Clone, Debug)]
+pub struct Pins(
+    /// The root.
+    pub PathBuf,
+);
+
+impl Pins {
+    /// The pin of a program.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.0.join("programs").join(name)
+    }
+
+    /// The pin of a map.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.0.join("maps").join(name)
+    }
+
+    /// The pin of the link of a program at a hook of an interface.
+    pub fn link(&self, ifname: &str, hook: Hook) -> PathBuf {
+        let hook = match hook {
+            Hook::Ingress => "ingress",
+            Hook::Egress => "egress",
+        };
+        // bpffs refuses names with a dot, and an interface's name may have one.
+        self.0.join("links").join(format!("{}-{hook}", ifname.replace('.', "_")))
+    }
+}
+
+/// The two TCX hooks of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// Packets that the interface receives.
+    Ingress,
+    /// Packets that it sends.
+    Egress,
+}

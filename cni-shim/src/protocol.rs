@@ -1,0 +1,155 @@
+//! The protocol of the agent's socket.
+//!
+//! A connection carries one request and one reply. Each is a JSON document behind its length in bytes
+//! (unsigned, 32 bits, big endian), of at most [`MESSAGE_BYTES_MAX`].
+
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::names::Attachment;
+
+/// Rises when an older peer would misread a message.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Longest document of either side.
+pub const MESSAGE_BYTES_MAX: u32 = 1 << 20;
+
+/// What the plugin or the command line asks of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`PROTOCOL_VERSION`] of the sender.
+    pub version: u32,
+    /// The call.
+    pub call: Call,
+}
+
+/// The calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// Gives an attachment its addresses and lets its packets pass.
+    Add(Box<AddCall>),
+    /// Takes them back. Succeeds when there is nothing to take.
+    Del(DelCall),
+    /// What `podwire-agent status` prints.
+    Status,
+}
+
+/// The request of an ADD, sent when the veth exists with both programs attached and both ends down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddCall {
+    /// Which interface of which container.
+    pub attachment: Attachment,
+    /// `name` of the network configuration.
+    pub network: String,
+    /// `CNI_NETNS`, for people.
+    pub netns: String,
+    /// `K8S_POD_NAMESPACE/K8S_POD_NAME` of `CNI_ARGS`, or empty; for people.
+    pub pod: String,
+    /// Interface index of the host side.
+    pub ifindex: u32,
+    /// MAC of the host side.
+    pub host_mac: [u8; 6],
+    /// MAC of the pod's side.
+    pub pod_mac: [u8; 6],
+    /// Kernel ids of the attached programs: of ingress, then of egress.
+    pub program_ids: [u32; 2],
+}
+
+/// The request of a DEL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DelCall {
+    /// Which interface of which container.
+    pub attachment: Attachment,
+}
+
+/// The agent's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Call::Add`].
+    Added(Added),
+    /// To [`Call::Del`].
+    Deleted,
+    /// To [`Call::Status`]: the document of `podwire-agent status --output json`.
+    Status(Box<serde_json::Value>),
+    /// To any call: it failed and changed nothing.
+    Failed(Failure),
+}
+
+/// What an ADD got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Added {
+    /// The pod's addresses, one per family of the node's pools, IPv4 first; each is used as a /32 or /128.
+    pub addresses: Vec<IpAddr>,
+    /// MTU of the pod's interface, in bytes.
+    pub mtu: u32,
+}
+
+/// An error with the code of the CNI specification (1.1, section 5) or ours from 100 on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}: {details}")]
+pub struct Failure {
+    /// The code.
+    pub code: u32,
+    /// What failed.
+    pub message: String,
+    /// Where, and what to do.
+    pub details: String,
+}
+
+/// Why a message could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The socket failed or its time limit passed.
+    #[error("socket: {0}")]
+    Io(#[from] io::Error),
+    /// The document is longer than [`MESSAGE_BYTES_MAX`].
+    #[error("a message of {0} bytes is longer than the {MESSAGE_BYTES_MAX} that are allowed")]
+    TooLong(u64),
+    /// It is not the document that was expected.
+    #[error("not a message of this protocol: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The bytes of a message, its length in front.
+///
+/// # Errors
+/// When the document is too long.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
+    let body = serde_json::to_vec(message)?;
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|&length| length <= MESSAGE_BYTES_MAX)
+        .ok_or(MessageError::TooLong(body.len() as u64))?;
+    Ok([length.to_be_bytes().as_slice(), body.as_slice()].concat())
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// When the document is too long or the socket fails.
+pub fn write<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), MessageError> {
+    Ok(to.write_all(&encode(message)?)?)
+}
+
+/// Reads one message.
+///
+/// # Errors
+/// When the socket fails, the document is too long or not of this protocol.
+pub fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, MessageError> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length);
+    if length > MESSAGE_BYTES_MAX {
+        return Err(MessageError::TooLong(u64::from(length)));
+    }
+    let mut body = vec![0; length as usize];
+    from.read_exact(&mut body)?;
+    Ok(serde_json::from_slice(&body)?)
+}

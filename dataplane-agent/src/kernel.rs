@@ -1,0 +1,206 @@
+//! The border to the kernel: plain data on this side, aya and netlink only in the modules below.
+//!
+//! [`State`] describes both what is there and what should be there, so that planning is a comparison.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use cni_shim::names::Hook;
+use dataplane_core::abi::{Addr, Config, Mac, NodeEntry, PodEntry, Stats};
+use ipnet::IpNet;
+
+/// The device between the host stack and the pods.
+pub const HOST_DEVICE: &str = "podwire0";
+/// Its peer, which only has to exist.
+pub const HOST_DEVICE_PEER: &str = "podwire0p";
+/// The VXLAN device.
+pub const TUNNEL_DEVICE: &str = "podwire-vxlan";
+/// The nftables table of family inet.
+pub const NFT_TABLE: &str = "podwire";
+/// `rtm_protocol` of our routes, so that they can be told from everybody else's.
+pub const ROUTE_PROTOCOL: u8 = 0x50;
+
+/// Everything of ours in one network namespace and one bpffs directory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// `podwire0` and the tunnel device, by name.
+    pub devices: BTreeMap<String, Device>,
+    /// Addresses on `podwire0`.
+    pub addresses: BTreeSet<IpNet>,
+    /// Cluster routes to `podwire0`, by destination.
+    pub routes: BTreeMap<IpNet, Route>,
+    /// Values below `/proc/sys`, by path (`net/ipv4/ip_forward`).
+    pub sysctls: BTreeMap<String, String>,
+    /// The nftables table.
+    pub nft: Option<NftRules>,
+    /// Programs attached through links pinned by us, by interface and hook: the program's name.
+    /// The links of pods are here too.
+    pub links: BTreeMap<(String, LinkHook), String>,
+    /// The value of `pw_config`.
+    pub config: Option<Config>,
+    /// `pw_pods`.
+    pub pods: BTreeMap<AddrKey, PodEntry>,
+    /// `pw_nodes`.
+    pub nodes: BTreeMap<IpNet, NodeEntry>,
+}
+
+/// A device that we make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The NOARP veth pair `podwire0`, `podwire0p`, up, no link-local addresses.
+    Host {
+        /// In bytes.
+        mtu: u32,
+    },
+    /// The metadata-mode VXLAN device, up, with [`dataplane_core::abi::config::TUNNEL_MAC`].
+    Tunnel {
+        /// UDP port.
+        port: u16,
+        /// In bytes.
+        mtu: u32,
+    },
+}
+
+/// A route to `podwire0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Source address that the host uses.
+    pub source: IpAddr,
+    /// In bytes.
+    pub mtu: u32,
+}
+
+/// What the nftables table is made from (the rules themselves are in `kernel/nft.rs`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NftRules {
+    /// This node's pod CIDRs: what is masqueraded when it leaves the cluster.
+    pub pods: BTreeSet<IpNet>,
+    /// All pod CIDRs of the cluster.
+    pub cluster: BTreeSet<IpNet>,
+    /// Addresses of all nodes.
+    pub nodes: BTreeSet<IpAddr>,
+    /// UDP port of VXLAN that pods must not reach; none without a tunnel.
+    pub tunnel_port: Option<u16>,
+}
+
+/// [`Hook`] with an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LinkHook {
+    /// TCX ingress.
+    Ingress,
+    /// TCX egress.
+    Egress,
+}
+
+impl From<LinkHook> for Hook {
+    fn from(hook: LinkHook) -> Self {
+        match hook {
+            LinkHook::Ingress => Self::Ingress,
+            LinkHook::Egress => Self::Egress,
+        }
+    }
+}
+
+/// [`Addr`] with an order: that of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddrKey(pub [u8; 16]);
+
+impl From<Addr> for AddrKey {
+    fn from(addr: Addr) -> Self {
+        Self(addr.bytes)
+    }
+}
+
+/// A network interface as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its address; zero for devices without one.
+    pub mac: Mac,
+    /// In bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Its IP addresses with their prefix length.
+    pub addresses: Vec<IpNet>,
+}
+
+/// One look at the kernel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// All interfaces of the namespace, by name.
+    pub interfaces: BTreeMap<String, Link>,
+    /// What of ours is there. `sysctls` holds those that were asked for.
+    pub state: State,
+}
+
+/// One step towards the wanted state. Each can be repeated, and each fails alone.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names and types of the fields say it: see State")]
+pub enum Action {
+    /// Makes the device, or changes or replaces the one that is there.
+    PutDevice { name: String, device: Device },
+    RemoveDevice { name: String },
+    AddAddress(IpNet),
+    RemoveAddress(IpNet),
+    PutRoute { destination: IpNet, route: Route },
+    RemoveRoute { destination: IpNet },
+    SetSysctl { path: String, value: String },
+    /// Replaces the table in one transaction.
+    PutNft(NftRules),
+    RemoveNft,
+    /// Attaches a pinned program through a pinned link; updates the link in place where there is one.
+    Attach { interface: String, hook: LinkHook, program: String },
+    /// Removes the pin of a link, and with it the attachment.
+    Detach { interface: String, hook: LinkHook },
+    PutConfig(Config),
+    PutPod { address: Addr, entry: PodEntry },
+    /// Removes the entry if it still has this generation.
+    RemovePod { address: Addr, generation: u64 },
+    PutNode { prefix: IpNet, entry: NodeEntry },
+    RemoveNode { prefix: IpNet },
+}
+
+/// What the agent needs from the kernel. `kernel::live` has the real one, tests a fake.
+pub trait Kernel {
+    /// Looks at everything. `sysctls` names those to read.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    fn observe(
+        &mut self,
+        sysctls: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<Observed, KernelError>> + Send;
+
+    /// Does one step.
+    ///
+    /// # Errors
+    /// When the kernel refuses it; nothing is half done then.
+    fn apply(&mut self, action: &Action) -> impl Future<Output = Result<(), KernelError>> + Send;
+
+    /// The counters, summed over the processors, by number.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    fn counters(&mut self) -> Result<BTreeMap<u32, Stats>, KernelError>;
+
+    /// Kernel ids of the pinned programs, by name.
+    ///
+    /// # Errors
+    /// When a pin is missing or not a program.
+    fn program_ids(&mut self) -> Result<BTreeMap<String, u32>, KernelError>;
+}
+
+/// Why the kernel edge failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct KernelError {
+    /// What was being done, with the object's name, and what to do about it where that is known.
+    pub what: String,
+    /// What the kernel or the library said.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}

@@ -1,0 +1,41 @@
+//! `pw_config`: what the programs know about their node.
+
+use super::{Addr, Mac};
+
+/// The one value of `pw_config`, at index 0.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// [`ABI_VERSION`](super::ABI_VERSION) of the agent that wrote it; 0: not written yet.
+    pub abi_version: u32,
+    /// Bits: [`Config::ACCEPT_DIRECT`].
+    pub flags: u32,
+    /// Interface index of `podwire0`.
+    pub host_ifindex: u32,
+    /// Interface index of the VXLAN device; 0: none.
+    pub tunnel_ifindex: u32,
+    /// VXLAN network identifier.
+    pub tunnel_vni: u32,
+    /// UDP port of VXLAN, host order.
+    pub tunnel_port: u32,
+    /// MAC of `podwire0`.
+    pub host_mac: Mac,
+    /// MAC of the VXLAN device: the same on every node ([`TUNNEL_MAC`]).
+    pub tunnel_mac: Mac,
+    /// Zero.
+    pub reserved: u32,
+    /// The node's registered IPv4 address, source of the outer header; unspecified: none.
+    pub node_ipv4: Addr,
+    /// The node's registered IPv6 address, likewise.
+    pub node_ipv6: Addr,
+}
+
+const _: () = assert!(size_of::<Config>() == 72 && align_of::<Config>() == 4);
+
+/// MAC of every node's VXLAN device, so that a sender knows it without asking (locally administered).
+pub const TUNNEL_MAC: Mac = Mac::new([0x02, 0x50, 0x57, 0x00, 0x00, 0x01]);
+
+impl Config {
+    /// Some peer may be reached directly, so packets of pods may arrive on the uplink as they are.
+    pub const ACCEPT_DIRECT: u32 = 1;
+}

@@ -1,0 +1,31 @@
+//! `pw_pods`: the addresses that live on this node.
+
+use super::Mac;
+
+/// A value of `pw_pods`; the key is the pod's [`Addr`](super::Addr).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PodEntry {
+    /// Interface index of the host side of the pod's veth; of `podwire0` for [`PodEntry::HOST`].
+    pub ifindex: u32,
+    /// What the address belongs to: [`PodEntry::POD`] or [`PodEntry::HOST`].
+    pub kind: u32,
+    /// MAC of the pod's interface; of `podwire0` for [`PodEntry::HOST`].
+    pub mac: Mac,
+    /// MAC of the host side: what the pod takes for its gateway.
+    pub gateway_mac: Mac,
+    /// Zero.
+    pub reserved: u32,
+    /// Who owns the entry: a number that the agent never gives twice, so that a late removal cannot
+    /// take the entry of the next owner of the address.
+    pub generation: u64,
+}
+
+const _: () = assert!(size_of::<PodEntry>() == 32 && align_of::<PodEntry>() == 8);
+
+impl PodEntry {
+    /// The address of a pod.
+    pub const POD: u32 = 1;
+    /// An address of the node itself among the pod addresses: the first of each of its pod CIDRs.
+    pub const HOST: u32 = 2;
+}
