@@ -2,6 +2,8 @@
 //!
 //! [`State`] describes both what is there and what should be there, so that planning is a comparison.
 
+pub mod live;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -126,6 +128,20 @@ pub struct Link {
     pub up: bool,
     /// Its IP addresses with their prefix length.
     pub addresses: Vec<IpNet>,
+}
+
+/// What the kernel tells about changes, ours too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Something that may concern us changed: look again.
+    Changed,
+    /// An interface is gone.
+    LinkRemoved {
+        /// The index that it had.
+        ifindex: u32,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// One look at the kernel.

@@ -1,2 +1,3 @@
-//! The agent.
+//! The daemon and command line `podwire-agent`.
+
 fn main() {}

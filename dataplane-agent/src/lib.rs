@@ -1,0 +1,6 @@
+//! The daemon `podwire-agent`: computes what the node's data plane should be, and makes it so.
+//!
+//! Sources (the node file, the CNI plugin's requests) feed a plain-data model; `compile` turns it into
+//! the wanted state; `plan` compares that with what the kernel has; the engine applies the difference.
+
+pub mod kernel;
