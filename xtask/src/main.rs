@@ -1,2 +1,59 @@
-//! Work commands.
-fn main() {}
+//! Work commands of the project: `cargo xtask --help` lists them.
+
+mod build;
+mod command;
+mod demo;
+mod ebpf;
+mod paths;
+mod progress;
+mod set_up;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Work commands of Podwire.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs what is missing: distribution packages, the BPF linker, bpffs
+    SetUp,
+    /// Builds the BPF object and reports its programs and their sizes
+    BuildEbpf(ebpf::Options),
+    /// Builds everything: the BPF object, the agent, the CNI plugin, the tests
+    Build(build::Options),
+    /// Shows the pod network at work between three nodes made of network namespaces
+    Demo(demo::Options),
+    /// Runs the tests; the last line is `N passed, N failed, N skipped`
+    Test(test::Options),
+    /// Checks the rules of the house that a machine can check
+    Tidy(tidy::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::SetUp => set_up::run(set_up::Scope::Run),
+        Command::BuildEbpf(options) => {
+            set_up::run(set_up::Scope::Build).and_then(|()| ebpf::run(&options))
+        }
+        Command::Build(options) => build::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => return test::run(&options),
+        Command::Tidy(options) => tidy::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

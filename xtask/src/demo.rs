@@ -1,0 +1,34 @@
+//! Runs the demo.
+
+use std::{os::unix::process::CommandExt, process::Command};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{build, ebpf, paths, set_up};
+
+/// Name of the binary.
+pub(crate) const BINARY: &str = "podwire-demo";
+
+/// Options of `demo`: the demo itself reads them.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// `--keep`, `--clean`, `--encapsulation direct|vxlan|both`; `--help` for all
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Builds all that the demo needs, and becomes the demo.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    set_up::run(set_up::Scope::Run)?;
+    ebpf::build(&ebpf::Options::default())?;
+    build::binaries(true)?;
+    let binary = paths::binaries(true).join(BINARY);
+    if !binary.exists() {
+        bail!("{} was not built", binary.display());
+    }
+    // Becoming it, instead of waiting for it, hands over signals and the exit code by themselves.
+    let error = Command::new(&binary).args(&options.arguments).exec();
+    Err(error).with_context(|| format!("start {}", binary.display()))
+}

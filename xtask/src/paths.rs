@@ -1,0 +1,31 @@
+//! Where things lie in the workspace.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// Returns the root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    // At run time first: a target directory may be shared by several checkouts.
+    let manifest_dir = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest_dir.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// Returns the directory of the BPF object, the same whatever `CARGO_TARGET_DIR` says.
+pub(crate) fn bpf() -> PathBuf {
+    root().join("target/bpf")
+}
+
+/// Returns the directory with tools that are built and not installed on the machine.
+pub(crate) fn tools() -> PathBuf {
+    root().join("target/tools")
+}
+
+/// Returns the directory with the built binaries of the workspace.
+pub(crate) fn binaries(release: bool) -> PathBuf {
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join(if release { "release" } else { "debug" })
+}
