@@ -7,3 +7,9 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 pub mod abi;
+pub mod answer;
+pub mod decide;
+pub mod ip;
+pub mod packet;
+pub mod rewrite;
+pub mod upper;

@@ -22,27 +22,6 @@ impl Addr {
     /// No address: `::`.
     pub const UNSPECIFIED: Self = Self { bytes: [0; 16] };
 
-    /// The mapped form of the four bytes of an IPv4 address.
-    #[inline(always)]
-    pub const fn from_ipv4_bytes(b: [u8; 4]) -> Self {
-        Self { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]] }
-    }
-
-    /// Whether this is the mapped form of an IPv4 address.
-    #[inline(always)]
-    pub const fn is_ipv4(&self) -> bool {
-        let b = &self.bytes;
-        let head = u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-        let mid = u32::from_ne_bytes([b[8], b[9], b[10], b[11]]);
-        head == 0 && mid == u32::from_ne_bytes([0, 0, 0xff, 0xff])
-    }
-
-    /// The four bytes of the IPv4 address, in network order; the last four bytes of an IPv6 address.
-    #[inline(always)]
-    pub const fn ipv4_bytes(&self) -> [u8; 4] {
-        [self.bytes[12], self.bytes[13], self.bytes[14], self.bytes[15]]
-    }
-
     /// The standard library's form.
     pub fn to_ip(self) -> IpAddr {
         Ipv6Addr::from(self.bytes).to_canonical()
@@ -60,7 +39,7 @@ impl From<IpAddr> for Addr {
 
 impl From<Ipv4Addr> for Addr {
     fn from(ip: Ipv4Addr) -> Self {
-        Self::from_ipv4_bytes(ip.octets())
+        ip.to_ipv6_mapped().into()
     }
 }
 

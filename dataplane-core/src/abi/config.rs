@@ -39,3 +39,13 @@ impl Config {
     /// Some peer may be reached directly, so packets of pods may arrive on the uplink as they are.
     pub const ACCEPT_DIRECT: u32 = 1;
 }
+
+/// MAC of the host side of every pod's veth, so that any pod's gateway is known without a look-up
+/// (locally administered; no interface with it shares a link with another).
+pub const GATEWAY_MAC: Mac = Mac::new([0x02, 0x50, 0x57, 0x00, 0x00, 0x02]);
+
+/// IPv4 gateway of every pod: link-local (RFC 3927), on no interface.
+pub const GATEWAY_IPV4: [u8; 4] = [169, 254, 1, 1];
+
+/// IPv6 gateway of every pod: `fe80::1`, on no interface.
+pub const GATEWAY_IPV6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];

@@ -1,0 +1,61 @@
+//! The maps; their layouts and sizes are in dataplane-core.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use dataplane_core::abi::counter::COUNTERS_MAX;
+use dataplane_core::abi::names::{EVENTS_BYTES, NODES_MAX, PODS_MAX};
+use dataplane_core::abi::{ABI_VERSION, Addr, Config, NodeEntry, PodEntry, Stats};
+use dataplane_core::ip::Ip;
+
+use crate::stack::Shifted;
+
+/// Entries are made one at a time as pods come and go: memory follows their number.
+const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
+
+#[btf_map(name = "pw_pods")]
+static PODS: HashMap<Addr, PodEntry, PODS_MAX, NO_PREALLOC> = HashMap::new();
+#[btf_map(name = "pw_nodes")]
+static NODES: LpmTrie<Addr, NodeEntry, NODES_MAX> = LpmTrie::new();
+#[btf_map(name = "pw_config")]
+static CONFIG: Array<Config, 1> = Array::new();
+#[btf_map(name = "pw_stats")]
+pub(crate) static STATS: PerCpuArray<Stats, { COUNTERS_MAX as usize }> = PerCpuArray::new();
+#[btf_map(name = "pw_events")]
+pub(crate) static EVENTS: RingBuf<(), EVENTS_BYTES> = RingBuf::new();
+
+/// The local pod, or the node itself, that has the address.
+#[inline(always)]
+pub(crate) fn pod(address: &Ip) -> Option<&'static PodEntry> {
+    // SAFETY: the entry may be replaced or freed by the agent while it is read, but not before the
+    // program ends (RCU); all its fields are integers, so any mix of old and new is a valid value.
+    unsafe { PODS.get(key(address)) }
+}
+
+/// What the longest prefix around the address says.
+#[inline(always)]
+pub(crate) fn node(address: &Ip) -> Option<&'static NodeEntry> {
+    #[repr(C)]
+    struct Prefix {
+        length: u32,
+        address: [u32; 4],
+    }
+    let prefix = Shifted::new(Prefix { length: 128, address: address.0 });
+    // SAFETY: both are 20 bytes: the length, then the address; the packed `Key` asks for no alignment.
+    let key = unsafe { &*(&raw const prefix.value).cast::<Key<Addr>>() };
+    NODES.get(key)
+}
+
+/// The node's configuration; none until an agent of this version has written it.
+#[inline(always)]
+pub(crate) fn config() -> Option<&'static Config> {
+    CONFIG.get(0).filter(|config| config.abi_version == ABI_VERSION)
+}
+
+/// The address as the maps have it.
+#[inline(always)]
+fn key(address: &Ip) -> &Addr {
+    // SAFETY: both are 16 bytes of integers with alignment 4 (asserted in dataplane-core), and the
+    // reference lives as long as the one it comes from.
+    unsafe { &*core::ptr::from_ref(address).cast() }
+}
