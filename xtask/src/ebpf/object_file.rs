@@ -40,7 +40,7 @@ impl Report {
         for symbol in file.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0) {
             let Some(section) = symbol.section_index() else { continue };
             functions.push(Function {
-                name: symbol.name()?.to_owned(),
+                name: readable(symbol.name()?),
                 section: file.section_by_index(section)?.name()?.to_owned(),
                 instructions: symbol.size() / INSTRUCTION,
             });
@@ -48,6 +48,15 @@ impl Report {
         functions.sort_by(|a, b| (!a.is_program(), &a.name).cmp(&(!b.is_program(), &b.name)));
         Ok(Self { path: path.display().to_string(), bytes: u64::try_from(data.len())?, functions })
     }
+}
+
+/// Returns the last two parts of a path, without generic arguments and hash.
+fn readable(symbol: &str) -> String {
+    let name = format!("{:#}", rustc_demangle::demangle(symbol));
+    let name = name.split("::<").next().unwrap_or_default();
+    let mut parts: Vec<&str> = name.rsplit("::").take(2).collect();
+    parts.reverse();
+    parts.join("::")
 }
 
 impl fmt::Display for Report {
@@ -119,6 +128,12 @@ mod tests {
         let text = report.to_string();
         assert!(text.contains("1 programs, 15 instructions"), "{text}");
         assert!(text.contains("memcpy      subprogram             5"), "{text}");
+    }
+
+    #[test]
+    fn names_of_subprograms_are_readable() {
+        assert_eq!(readable("_RNvNtCs3PqGTq26rqj_7podwire4drop4drop"), "drop::drop");
+        assert_eq!(readable("memcpy"), "memcpy");
     }
 
     #[test]
