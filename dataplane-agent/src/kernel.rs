@@ -158,26 +158,57 @@ pub struct Observed {
 #[expect(missing_docs, reason = "the names and types of the fields say it: see State")]
 pub enum Action {
     /// Makes the device, or changes or replaces the one that is there.
-    PutDevice { name: String, device: Device },
-    RemoveDevice { name: String },
+    PutDevice {
+        name: String,
+        device: Device,
+    },
+    RemoveDevice {
+        name: String,
+    },
     AddAddress(IpNet),
     RemoveAddress(IpNet),
-    PutRoute { destination: IpNet, route: Route },
-    RemoveRoute { destination: IpNet },
-    SetSysctl { path: String, value: String },
+    PutRoute {
+        destination: IpNet,
+        route: Route,
+    },
+    RemoveRoute {
+        destination: IpNet,
+    },
+    SetSysctl {
+        path: String,
+        value: String,
+    },
     /// Replaces the table in one transaction.
     PutNft(NftRules),
     RemoveNft,
     /// Attaches a pinned program through a pinned link; updates the link in place where there is one.
-    Attach { interface: String, hook: LinkHook, program: String },
+    Attach {
+        interface: String,
+        hook: LinkHook,
+        program: String,
+    },
     /// Removes the pin of a link, and with it the attachment.
-    Detach { interface: String, hook: LinkHook },
+    Detach {
+        interface: String,
+        hook: LinkHook,
+    },
     PutConfig(Config),
-    PutPod { address: Addr, entry: PodEntry },
+    PutPod {
+        address: Addr,
+        entry: PodEntry,
+    },
     /// Removes the entry if it still has this generation.
-    RemovePod { address: Addr, generation: u64 },
-    PutNode { prefix: IpNet, entry: NodeEntry },
-    RemoveNode { prefix: IpNet },
+    RemovePod {
+        address: Addr,
+        generation: u64,
+    },
+    PutNode {
+        prefix: IpNet,
+        entry: NodeEntry,
+    },
+    RemoveNode {
+        prefix: IpNet,
+    },
 }
 
 /// What the agent needs from the kernel. `kernel::live` has the real one, tests a fake.

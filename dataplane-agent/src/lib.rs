@@ -3,4 +3,11 @@
 //! Sources (the node file, the CNI plugin's requests) feed a plain-data model; `compile` turns it into
 //! the wanted state; `plan` compares that with what the kernel has; the engine applies the difference.
 
+pub mod compile;
+#[cfg(test)]
+mod fake;
+pub mod ipam;
 pub mod kernel;
+pub mod model;
+pub mod nodes;
+pub mod plan;

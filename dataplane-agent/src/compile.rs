@@ -1,0 +1,382 @@
+//! Turns the model into the state that the kernel should have. Pure.
+
+mod peers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane_core::abi::config::TUNNEL_MAC;
+use dataplane_core::abi::names::{
+    PROGRAM_FROM_HOST, PROGRAM_FROM_NET, PROGRAM_FROM_POD, PROGRAM_FROM_TUNNEL, PROGRAM_TO_POD,
+};
+use dataplane_core::abi::{ABI_VERSION, Addr, Config, Mac, NodeEntry, PodEntry};
+use ipnet::IpNet;
+
+pub use self::peers::Peer;
+use crate::kernel::{
+    AddrKey, Device, HOST_DEVICE, Link, LinkHook, NftRules, Observed, Route, State, TUNNEL_DEVICE,
+};
+use crate::model::{Encapsulation, Model, Node, gateway, is_pod_interface};
+
+/// `podwire0` carries whatever the host stack makes of a route's MTU.
+const HOST_DEVICE_MTU: u32 = 65_535;
+/// MTU that is assumed while no uplink is known.
+const UPLINK_MTU_UNKNOWN: u32 = 1_500;
+/// Outer IPv4, UDP, VXLAN and inner Ethernet headers.
+const OVERHEAD_IPV4: u32 = 50;
+/// The same with an outer IPv6 header.
+const OVERHEAD_IPV6: u32 = 70;
+
+/// What [`compile`] finds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compiled {
+    /// What the kernel should have.
+    pub state: State,
+    /// The devices that own the node's addresses, or those that the operator named.
+    pub uplinks: Vec<String>,
+    /// MTU of every pod's interface.
+    pub pod_mtu: u32,
+    /// How each other node is reached.
+    pub peers: Vec<Peer>,
+    /// What an operator should know.
+    pub problems: Vec<String>,
+}
+
+/// The state that this model wants on a machine with these interfaces.
+///
+/// `observed` says which interfaces there are, and which links belong to pods that are being made or
+/// unmade by the plugin: those stay as they are.
+pub fn compile(model: &Model, observed: &Observed) -> Compiled {
+    let mut compiled = Compiled::default();
+    let Some(own) = model.own() else {
+        compiled.state = observed.state.clone();
+        compiled.problems.push(format!("no node is called \"{}\"", model.own_name));
+        return compiled;
+    };
+    let uplinks = uplinks(model, own, observed);
+    compiled.uplinks = uplinks.iter().map(|link| link.name.clone()).collect();
+    let paths = Paths::new(model, own, &uplinks);
+    compiled.pod_mtu = paths.pod_mtu;
+    compiled.problems = uplink_problems(model, own, &uplinks, observed);
+    compiled.peers = model.peers().map(|peer| paths.peer(peer)).collect();
+
+    let state = &mut compiled.state;
+    state.devices = devices(model, &paths);
+    state.addresses = own.pod_cidrs.iter().map(|cidr| IpNet::from(gateway(cidr))).collect();
+    state.routes = routes(model, own, &paths);
+    state.sysctls = sysctls(own, &uplinks, observed);
+    state.nft = Some(nft(model, own));
+    state.nodes = nodes(model, own, &compiled.peers);
+    state.links = links(model, &uplinks, observed);
+    state.pods = pods(model, own, observed);
+    state.config = config(model, own, &compiled.peers, observed);
+    compiled
+}
+
+/// The values below `/proc/sys` that [`compile`] needs to see, given these interfaces.
+pub fn watched_sysctls(model: &Model, observed: &Observed) -> BTreeSet<String> {
+    let mut paths: BTreeSet<String> = [
+        "net/ipv4/ip_forward",
+        "net/ipv6/conf/all/forwarding",
+        "net/ipv4/conf/all/send_redirects",
+        "net/ipv4/conf/all/rp_filter",
+    ]
+    .map(str::to_owned)
+    .into();
+    if observed.interfaces.contains_key(HOST_DEVICE) {
+        paths.insert(format!("net/ipv4/conf/{HOST_DEVICE}/send_redirects"));
+    }
+    for uplink in model.own().iter().flat_map(|own| uplinks(model, own, observed)) {
+        paths.insert(format!("net/ipv4/conf/{}/rp_filter", uplink.name));
+        paths.insert(format!("net/ipv6/conf/{}/accept_ra", uplink.name));
+    }
+    paths
+}
+
+/// The numbers and prefixes that decide how a node is reached.
+struct Paths {
+    encapsulation: Encapsulation,
+    own_addresses: Vec<IpAddr>,
+    connected: Vec<IpNet>,
+    uplink_mtu: u32,
+    tunnel_mtu: u32,
+    pod_mtu: u32,
+}
+
+impl Paths {
+    fn new(model: &Model, own: &Node, uplinks: &[&Link]) -> Self {
+        let encapsulation = model.network.encapsulation;
+        let uplink_mtu = uplinks.iter().map(|link| link.mtu).min().unwrap_or(UPLINK_MTU_UNKNOWN);
+        let outer_ipv4 = own.addresses.iter().any(IpAddr::is_ipv4);
+        let tunnel_mtu = uplink_mtu.saturating_sub(overhead(outer_ipv4));
+        let pod_mtu = match encapsulation {
+            Encapsulation::Direct => uplink_mtu,
+            Encapsulation::Vxlan | Encapsulation::Auto => tunnel_mtu,
+        };
+        Self {
+            encapsulation,
+            own_addresses: own.addresses.clone(),
+            connected: uplinks.iter().flat_map(|link| link.addresses.clone()).collect(),
+            uplink_mtu,
+            tunnel_mtu,
+            pod_mtu,
+        }
+    }
+}
+
+const fn overhead(outer_ipv4: bool) -> u32 {
+    if outer_ipv4 { OVERHEAD_IPV4 } else { OVERHEAD_IPV6 }
+}
+
+/// The operator's uplinks, else the devices that have the node's addresses, else those that had them
+/// at the last look: an address that is away for a moment must not detach programs.
+fn uplinks<'a>(model: &Model, own: &Node, observed: &'a Observed) -> Vec<&'a Link> {
+    let named = |names: &[String]| {
+        names.iter().filter_map(|name| observed.interfaces.get(name)).collect::<Vec<_>>()
+    };
+    if !model.network.uplinks.is_empty() {
+        return named(&model.network.uplinks);
+    }
+    let owners: Vec<&Link> = observed
+        .interfaces
+        .values()
+        .filter(|link| link.addresses.iter().any(|has| own.addresses.contains(&has.addr())))
+        .collect();
+    if owners.is_empty() { named(&model.last_uplinks) } else { owners }
+}
+
+fn uplink_problems(
+    model: &Model,
+    own: &Node,
+    uplinks: &[&Link],
+    observed: &Observed,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    for name in &model.network.uplinks {
+        if !observed.interfaces.contains_key(name) {
+            problems.push(format!("there is no uplink {name}: correct --uplink, or create it"));
+        }
+    }
+    let here: Vec<IpAddr> = observed
+        .interfaces
+        .values()
+        .flat_map(|link| link.addresses.iter().map(IpNet::addr))
+        .collect();
+    for address in own.addresses.iter().filter(|address| !here.contains(address)) {
+        problems.push(format!(
+            "no interface has {address}, which the node file gives to {}: \
+             other nodes cannot reach its pods",
+            own.name
+        ));
+    }
+    for link in uplinks {
+        if !link.up {
+            problems
+                .push(format!("the uplink {} is down: `ip link set {} up`", link.name, link.name));
+        }
+        if rp_filter(observed, &link.name) == Some(1) {
+            problems.push(format!(
+                "rp_filter is strict on the uplink {}: pods are not affected, but the kernel drops \
+                 what reaches the node by another way than its answer would take; loose is \
+                 `sysctl net.ipv4.conf.{}.rp_filter=2`",
+                link.name, link.name
+            ));
+        }
+    }
+    problems
+}
+
+/// The kernel uses the larger of the two values (Documentation/networking/ip-sysctl.rst).
+fn rp_filter(observed: &Observed, uplink: &str) -> Option<u32> {
+    let value = |of: &str| {
+        let path = format!("net/ipv4/conf/{of}/rp_filter");
+        observed.state.sysctls.get(&path).and_then(|text| text.trim().parse::<u32>().ok())
+    };
+    value("all").max(value(uplink))
+}
+
+fn devices(model: &Model, paths: &Paths) -> BTreeMap<String, Device> {
+    let mut devices =
+        BTreeMap::from([(HOST_DEVICE.to_owned(), Device::Host { mtu: HOST_DEVICE_MTU })]);
+    if has_tunnel(model) {
+        let tunnel = Device::Tunnel { port: model.network.vxlan_port, mtu: paths.tunnel_mtu };
+        devices.insert(TUNNEL_DEVICE.to_owned(), tunnel);
+    }
+    devices
+}
+
+fn has_tunnel(model: &Model) -> bool {
+    match model.network.encapsulation {
+        Encapsulation::Direct => false,
+        Encapsulation::Vxlan | Encapsulation::Auto => true,
+    }
+}
+
+fn routes(model: &Model, own: &Node, paths: &Paths) -> BTreeMap<IpNet, Route> {
+    let source_like = |cidr: &IpNet| {
+        own.pod_cidrs.iter().map(gateway).find(|ip| ip.is_ipv4() == cidr.addr().is_ipv4())
+    };
+    model
+        .cluster_cidrs()
+        .into_iter()
+        .filter_map(|cidr| {
+            source_like(&cidr).map(|source| (cidr, Route { source, mtu: paths.pod_mtu }))
+        })
+        .collect()
+}
+
+fn sysctls(own: &Node, uplinks: &[&Link], observed: &Observed) -> BTreeMap<String, String> {
+    let mut wanted = BTreeMap::new();
+    let mut want = |path: String, value: &str| wanted.insert(path, value.to_owned());
+    want("net/ipv4/conf/all/send_redirects".to_owned(), "0");
+    if observed.interfaces.contains_key(HOST_DEVICE) {
+        want(format!("net/ipv4/conf/{HOST_DEVICE}/send_redirects"), "0");
+    }
+    if own.pod_cidrs.iter().any(|cidr| matches!(cidr, IpNet::V4(_))) {
+        want("net/ipv4/ip_forward".to_owned(), "1");
+    }
+    if own.pod_cidrs.iter().any(|cidr| matches!(cidr, IpNet::V6(_))) {
+        want("net/ipv6/conf/all/forwarding".to_owned(), "1");
+        // A forwarding node loses the default route that routers advertise, unless this is 2.
+        for link in uplinks {
+            let path = format!("net/ipv6/conf/{}/accept_ra", link.name);
+            let has = observed.state.sysctls.get(&path);
+            if has.is_some_and(|value| matches!(value.trim(), "1" | "2")) {
+                want(path, "2");
+            }
+        }
+    }
+    wanted
+}
+
+fn nft(model: &Model, own: &Node) -> NftRules {
+    NftRules {
+        pods: own.pod_cidrs.iter().copied().collect(),
+        cluster: model.cluster_cidrs().into_iter().collect(),
+        nodes: model.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect(),
+        tunnel_port: has_tunnel(model).then_some(model.network.vxlan_port),
+    }
+}
+
+/// The more special source of an entry wins where two have the same prefix.
+fn nodes(model: &Model, own: &Node, peers: &[Peer]) -> BTreeMap<IpNet, NodeEntry> {
+    let entry = |kind| NodeEntry { node: Addr::UNSPECIFIED, kind, mtu: 0 };
+    let mut nodes = BTreeMap::new();
+    for cidr in model.cluster_cidrs() {
+        nodes.insert(cidr, entry(NodeEntry::CLUSTER));
+    }
+    for cidr in &own.pod_cidrs {
+        nodes.insert(*cidr, entry(NodeEntry::OWN));
+    }
+    for way in peers.iter().flat_map(|peer| &peer.ways) {
+        nodes.extend(way.entry().map(|entry| (way.cidr, entry)));
+    }
+    for address in model.nodes.iter().flat_map(|node| &node.addresses) {
+        nodes.insert(IpNet::from(*address), entry(NodeEntry::NODE));
+    }
+    nodes
+}
+
+fn links(
+    model: &Model,
+    uplinks: &[&Link],
+    observed: &Observed,
+) -> BTreeMap<(String, LinkHook), String> {
+    let mut links = BTreeMap::new();
+    let mut want = |interface: &str, hook, program: &str| {
+        if observed.interfaces.contains_key(interface) {
+            links.insert((interface.to_owned(), hook), program.to_owned());
+        }
+    };
+    want(HOST_DEVICE, LinkHook::Egress, PROGRAM_FROM_HOST);
+    if has_tunnel(model) {
+        want(TUNNEL_DEVICE, LinkHook::Ingress, PROGRAM_FROM_TUNNEL);
+    }
+    for uplink in uplinks {
+        want(&uplink.name, LinkHook::Ingress, PROGRAM_FROM_NET);
+    }
+    for (name, attached) in &model.attachments {
+        if exists(observed, name, attached.ifindex) {
+            want(name, LinkHook::Ingress, PROGRAM_FROM_POD);
+            want(name, LinkHook::Egress, PROGRAM_TO_POD);
+        }
+    }
+    // The plugin attaches before it asks, and detaches after: what is not ours to judge stays.
+    for ((name, hook), program) in &observed.state.links {
+        if is_pod_interface(name) && !model.released.contains(name) {
+            let key = (name.clone(), *hook);
+            links.entry(key).or_insert_with(|| program.clone());
+        }
+    }
+    links
+}
+
+fn exists(observed: &Observed, name: &str, ifindex: u32) -> bool {
+    observed.interfaces.get(name).is_some_and(|link| link.ifindex == ifindex)
+}
+
+fn pods(model: &Model, own: &Node, observed: &Observed) -> BTreeMap<AddrKey, PodEntry> {
+    let mut pods = BTreeMap::new();
+    for (name, entries) in &model.orphans {
+        for (key, entry) in entries {
+            if exists(observed, name, entry.ifindex) {
+                pods.insert(*key, *entry);
+            }
+        }
+    }
+    for (name, attached) in &model.attachments {
+        if exists(observed, name, attached.ifindex) {
+            for address in &attached.addresses {
+                pods.insert(Addr::from(*address).into(), attached.entry());
+            }
+        }
+    }
+    if let Some(host) = observed.interfaces.get(HOST_DEVICE) {
+        let entry = PodEntry {
+            ifindex: host.ifindex,
+            kind: PodEntry::HOST,
+            mac: host.mac,
+            gateway_mac: host.mac,
+            reserved: 0,
+            generation: 0,
+        };
+        for cidr in &own.pod_cidrs {
+            pods.insert(Addr::from(gateway(cidr)).into(), entry);
+        }
+    }
+    pods
+}
+
+/// None until the devices are there: programs without configuration drop.
+fn config(model: &Model, own: &Node, peers: &[Peer], observed: &Observed) -> Option<Config> {
+    let host = observed.interfaces.get(HOST_DEVICE)?;
+    let tunnel = match has_tunnel(model) {
+        true => Some(observed.interfaces.get(TUNNEL_DEVICE)?),
+        false => None,
+    };
+    let direct = match model.network.encapsulation {
+        Encapsulation::Direct => true,
+        Encapsulation::Vxlan => false,
+        Encapsulation::Auto => peers.iter().flat_map(|peer| &peer.ways).any(|way| way.is_direct()),
+    };
+    let address = |ipv4: bool| {
+        let first = own.addresses.iter().find(|address| address.is_ipv4() == ipv4);
+        first.map_or(Addr::UNSPECIFIED, |address| Addr::from(*address))
+    };
+    Some(Config {
+        abi_version: ABI_VERSION,
+        flags: if direct { Config::ACCEPT_DIRECT } else { 0 },
+        host_ifindex: host.ifindex,
+        tunnel_ifindex: tunnel.map_or(0, |link| link.ifindex),
+        tunnel_vni: model.network.vxlan_vni,
+        tunnel_port: u32::from(model.network.vxlan_port),
+        host_mac: host.mac,
+        tunnel_mac: if tunnel.is_some() { TUNNEL_MAC } else { Mac::default() },
+        reserved: 0,
+        node_ipv4: address(true),
+        node_ipv6: address(false),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! The node file: which nodes there are, their addresses and their pod networks.
+
+pub mod follow;
+mod validate;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::model::{Network, Node};
+
+/// What is wrong with a node file: all of it, not only the first.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct NodeFileError {
+    /// The file.
+    pub file: PathBuf,
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for NodeFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.faults.iter().enumerate() {
+            let newline = if at == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}", self.file.display())?;
+            if let Some(line) = fault.line {
+                write!(f, ":{line}")?;
+            }
+            if !fault.field.is_empty() {
+                write!(f, ": {}", fault.field)?;
+            }
+            write!(f, ": {}", fault.what)?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Line in the file, from 1; none where the fault is that something is missing.
+    pub line: Option<usize>,
+    /// The field, as in `node[2].pod_cidrs[1]`.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+/// Reads and checks a node file.
+///
+/// # Errors
+/// When it cannot be read, is not a node file, or its nodes contradict each other or the settings.
+pub fn read(file: &Path, own_name: &str, network: &Network) -> Result<Vec<Node>, NodeFileError> {
+    let text = std::fs::read_to_string(file).map_err(|error| NodeFileError {
+        file: file.to_owned(),
+        faults: vec![Fault {
+            line: None,
+            field: String::new(),
+            what: format!("cannot be read: {error}; name an existing file in --nodes-file"),
+        }],
+    })?;
+    parse(file, &text, own_name, network)
+}
+
+/// Checks the text of a node file.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(
+    file: &Path,
+    text: &str,
+    own_name: &str,
+    network: &Network,
+) -> Result<Vec<Node>, NodeFileError> {
+    let result = match toml::from_str::<RawFile>(text) {
+        Ok(raw) => resolve(text, raw, own_name, network),
+        Err(error) => Err(vec![syntax_fault(text, &error)]),
+    };
+    result.map_err(|mut faults| {
+        faults.sort_by_key(|fault| fault.line.unwrap_or(usize::MAX));
+        NodeFileError { file: file.to_owned(), faults }
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    node: Vec<RawNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNode {
+    name: Spanned<String>,
+    addresses: Spanned<Vec<Spanned<String>>>,
+    pod_cidrs: Spanned<Vec<Spanned<String>>>,
+}
+
+/// A value with the place where it stands.
+#[derive(Clone, Debug)]
+struct Placed<T> {
+    value: T,
+    line: usize,
+    field: String,
+}
+
+impl<T> Placed<T> {
+    fn fault(&self, what: impl Into<String>) -> Fault {
+        Fault { line: Some(self.line), field: self.field.clone(), what: what.into() }
+    }
+}
+
+/// A node whose fields are well formed, before it is compared with others.
+struct PlacedNode {
+    name: Placed<String>,
+    addresses: Vec<Placed<IpAddr>>,
+    pod_cidrs: Vec<Placed<IpNet>>,
+}
+
+fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
+    let line = error.span().map(|span| line_of(text, &span));
+    let mut what = error.message().trim().replace('\n', "; ");
+    if what.contains("unknown field") || what.contains("missing field") {
+        what.push_str("; a node is: [[node]], name = \"a\", addresses = [\"192.168.1.11\"], ");
+        what.push_str("pod_cidrs = [\"10.244.1.0/24\"]");
+    }
+    // The field is in the message where serde knows it; what the line says helps where it does not.
+    let field = line
+        .and_then(|line| text.lines().nth(line.saturating_sub(1)))
+        .and_then(|line| line.split_once('='))
+        .map(|(key, _)| key.trim().to_owned())
+        .unwrap_or_default();
+    Fault { line, field, what }
+}
+
+fn line_of(text: &str, span: &Range<usize>) -> usize {
+    text.bytes().take(span.start).filter(|byte| *byte == b'\n').count().saturating_add(1)
+}
+
+fn resolve(
+    text: &str,
+    raw: RawFile,
+    own_name: &str,
+    network: &Network,
+) -> Result<Vec<Node>, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut nodes = Vec::new();
+    for (at, node) in raw.node.into_iter().enumerate() {
+        nodes.push(PlacedNode {
+            name: place(text, node.name, format!("node[{at}].name")),
+            addresses: list(text, at, "addresses", node.addresses, &mut faults),
+            pod_cidrs: list(text, at, "pod_cidrs", node.pod_cidrs, &mut faults),
+        });
+    }
+    validate::check(&nodes, own_name, network, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(nodes.into_iter().map(PlacedNode::into_node).collect())
+}
+
+impl PlacedNode {
+    fn into_node(self) -> Node {
+        Node {
+            name: self.name.value,
+            addresses: self.addresses.into_iter().map(|placed| placed.value).collect(),
+            pod_cidrs: self.pod_cidrs.into_iter().map(|placed| placed.value).collect(),
+        }
+    }
+}
+
+fn place<T>(text: &str, spanned: Spanned<T>, field: String) -> Placed<T> {
+    let line = line_of(text, &spanned.span());
+    Placed { value: spanned.into_inner(), line, field }
+}
+
+/// Parses each element of a list; an empty list is a fault.
+fn list<T: std::str::FromStr>(
+    text: &str,
+    node: usize,
+    name: &str,
+    raw: Spanned<Vec<Spanned<String>>>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Placed<T>> {
+    let raw = place(text, raw, format!("node[{node}].{name}"));
+    let (example, thing) = match name {
+        "addresses" => ("192.168.1.11", "an IP address"),
+        _ => ("10.244.1.0/24", "a network with prefix length"),
+    };
+    if raw.value.is_empty() {
+        faults.push(raw.fault(format!("is empty: give {thing}, such as \"{example}\"")));
+    }
+    let mut parsed = Vec::new();
+    for (at, element) in raw.value.into_iter().enumerate() {
+        let element = place(text, element, format!("node[{node}].{name}[{at}]"));
+        match element.value.parse() {
+            Ok(value) => parsed.push(Placed { value, line: element.line, field: element.field }),
+            Err(_) => faults.push(element.fault(format!(
+                "\"{}\" is not {thing}: write it as in \"{example}\"",
+                element.value
+            ))),
+        }
+    }
+    parsed
+}
+
+#[cfg(test)]
+mod tests;

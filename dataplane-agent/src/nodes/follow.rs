@@ -1,0 +1,111 @@
+//! Follows the node file: tells each change once, good or bad.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::Watcher as _;
+use tokio::sync::{Notify, mpsc};
+
+use super::{NodeFileError, parse};
+use crate::model::{Network, Node};
+
+/// A writer that is not atomic has this long to finish.
+const SETTLE: Duration = Duration::from_millis(100);
+/// For file systems that tell nothing, and links whose target lies elsewhere.
+const POLL: Duration = Duration::from_secs(5);
+
+/// Reads the file after each change and sends what it says, until the receiver is gone.
+pub async fn follow(
+    file: PathBuf,
+    own_name: String,
+    network: Network,
+    to: mpsc::Sender<Result<Vec<Node>, NodeFileError>>,
+) {
+    let changed = Arc::new(Notify::new());
+    let watcher = watch_directory(&file, Arc::clone(&changed));
+    if let Err(error) = &watcher {
+        tracing::warn!(file = %file.display(), %error, "cannot watch the node file's directory: \
+            looks at it every {} s instead", POLL.as_secs());
+    }
+    let mut last = None;
+    loop {
+        let text = tokio::fs::read_to_string(&file).await.map_err(|error| error.to_string());
+        if last.as_ref() != Some(&text) {
+            let news = match &text {
+                Ok(text) => parse(&file, text, &own_name, &network),
+                Err(error) => Err(gone(&file, error)),
+            };
+            last = Some(text);
+            if to.send(news).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = changed.notified() => tokio::time::sleep(SETTLE).await,
+            () = tokio::time::sleep(POLL) => {}
+            () = to.closed() => return,
+        }
+    }
+}
+
+fn gone(file: &Path, error: &str) -> NodeFileError {
+    let what = format!("cannot be read: {error}; the last good content stays in use: restore it");
+    let fault = super::Fault { line: None, field: String::new(), what };
+    NodeFileError { file: file.to_owned(), faults: vec![fault] }
+}
+
+/// The directory and not the file: a replaced file is another inode.
+fn watch_directory(
+    file: &Path,
+    changed: Arc<Notify>,
+) -> Result<notify::RecommendedWatcher, notify::Error> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let read_only = event.is_ok_and(|event| event.kind.is_access());
+        if !read_only {
+            changed.notify_one();
+        }
+    })?;
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    watcher.watch(directory.unwrap_or(Path::new(".")), notify::RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const ONE: &str = "[[node]]\nname = \"a\"\naddresses = [\"192.168.1.11\"]\n\
+                       pod_cidrs = [\"10.244.1.0/24\"]\n";
+
+    #[tokio::test]
+    async fn edits_replacement_garbage_and_deletion() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("nodes.toml");
+        fs::write(&file, ONE).unwrap();
+        let (to, mut from) = mpsc::channel(4);
+        let task = tokio::spawn(follow(file.clone(), "a".to_owned(), Network::default(), to));
+        let mut next = async || {
+            tokio::time::timeout(Duration::from_secs(4), from.recv()).await.unwrap().unwrap()
+        };
+        assert_eq!(next().await.unwrap().len(), 1);
+        fs::write(&file, format!("{ONE}{}", ONE.replace("\"a\"", "\"b\"").replace(".1.", ".2.")))
+            .unwrap();
+        assert_eq!(next().await.unwrap().len(), 2);
+        let other = directory.path().join("new");
+        fs::write(&other, ONE).unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert_eq!(next().await.unwrap().len(), 1);
+        fs::write(&file, "[[node]\n").unwrap();
+        assert_eq!(next().await.unwrap_err().faults[0].line, Some(1));
+        fs::remove_file(&file).unwrap();
+        assert!(next().await.unwrap_err().to_string().contains("last good content"));
+        fs::write(&file, ONE).unwrap();
+        assert!(next().await.is_ok());
+        drop(next);
+        drop(from);
+        tokio::time::timeout(Duration::from_secs(4), task).await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! Compares the state that is there with the one that should be. Pure.
+
+use dataplane_core::abi::Addr;
+
+use crate::kernel::{Action, AddrKey, LinkHook, State};
+
+/// The steps from `observed` to `wanted`, in an order that never breaks what works: what others stand
+/// on comes first (devices before addresses, maps before the programs that read them), and removals
+/// come last, in the reverse order.
+pub fn plan(observed: &State, wanted: &State) -> Vec<Action> {
+    let mut actions = puts(observed, wanted);
+    actions.extend(removals(observed, wanted));
+    actions
+}
+
+fn puts(observed: &State, wanted: &State) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for (name, device) in &wanted.devices {
+        if observed.devices.get(name) != Some(device) {
+            actions.push(Action::PutDevice { name: name.clone(), device: device.clone() });
+        }
+    }
+    actions.extend(sysctls(observed, wanted));
+    actions
+        .extend(wanted.addresses.difference(&observed.addresses).copied().map(Action::AddAddress));
+    for (prefix, entry) in &wanted.nodes {
+        if observed.nodes.get(prefix) != Some(entry) {
+            actions.push(Action::PutNode { prefix: *prefix, entry: *entry });
+        }
+    }
+    for (key, entry) in &wanted.pods {
+        if observed.pods.get(key) != Some(entry) {
+            actions.push(Action::PutPod { address: address(key), entry: *entry });
+        }
+    }
+    if let Some(config) = wanted.config.filter(|config| observed.config != Some(*config)) {
+        actions.push(Action::PutConfig(config));
+    }
+    for ((interface, hook), program) in &wanted.links {
+        if observed.links.get(&(interface.clone(), *hook)) != Some(program) {
+            actions.push(attach(interface, *hook, program));
+        }
+    }
+    for (destination, route) in &wanted.routes {
+        if observed.routes.get(destination) != Some(route) {
+            actions.push(Action::PutRoute { destination: *destination, route: route.clone() });
+        }
+    }
+    if let Some(nft) = wanted.nft.as_ref().filter(|nft| observed.nft.as_ref() != Some(nft)) {
+        actions.push(Action::PutNft(nft.clone()));
+    }
+    actions
+}
+
+fn removals(observed: &State, wanted: &State) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if observed.nft.is_some() && wanted.nft.is_none() {
+        actions.push(Action::RemoveNft);
+    }
+    for destination in observed.routes.keys().filter(|key| !wanted.routes.contains_key(*key)) {
+        actions.push(Action::RemoveRoute { destination: *destination });
+    }
+    for (interface, hook) in observed.links.keys().filter(|key| !wanted.links.contains_key(*key)) {
+        actions.push(Action::Detach { interface: interface.clone(), hook: *hook });
+    }
+    for (key, entry) in observed.pods.iter().filter(|(key, _)| !wanted.pods.contains_key(*key)) {
+        actions.push(Action::RemovePod { address: address(key), generation: entry.generation });
+    }
+    for prefix in observed.nodes.keys().filter(|key| !wanted.nodes.contains_key(*key)) {
+        actions.push(Action::RemoveNode { prefix: *prefix });
+    }
+    actions.extend(
+        observed.addresses.difference(&wanted.addresses).copied().map(Action::RemoveAddress),
+    );
+    for name in observed.devices.keys().filter(|key| !wanted.devices.contains_key(*key)) {
+        actions.push(Action::RemoveDevice { name: name.clone() });
+    }
+    actions
+}
+
+/// `accept_ra` before forwarding: turning forwarding on purges the routes of devices without it.
+fn sysctls(observed: &State, wanted: &State) -> Vec<Action> {
+    let mut differing: Vec<_> = wanted
+        .sysctls
+        .iter()
+        .filter(|(path, value)| {
+            observed.sysctls.get(*path).is_none_or(|has| has.trim() != value.as_str())
+        })
+        .collect();
+    differing.sort_by_key(|(path, _)| !path.ends_with("/accept_ra"));
+    differing
+        .into_iter()
+        .map(|(path, value)| Action::SetSysctl { path: path.clone(), value: value.clone() })
+        .collect()
+}
+
+fn attach(interface: &str, hook: LinkHook, program: &str) -> Action {
+    Action::Attach { interface: interface.to_owned(), hook, program: program.to_owned() }
+}
+
+fn address(key: &AddrKey) -> Addr {
+    Addr { bytes: key.0 }
+}
+
+/// What an action changes, for counters and for people.
+pub fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::PutDevice { .. } | Action::RemoveDevice { .. } => "device",
+        Action::AddAddress(_) | Action::RemoveAddress(_) => "address",
+        Action::PutRoute { .. } | Action::RemoveRoute { .. } => "route",
+        Action::SetSysctl { .. } => "sysctl",
+        Action::PutNft(_) | Action::RemoveNft => "nftables",
+        Action::Attach { .. } | Action::Detach { .. } => "link",
+        Action::PutConfig(_) => "config",
+        Action::PutPod { .. } | Action::RemovePod { .. } => "pod",
+        Action::PutNode { .. } | Action::RemoveNode { .. } => "node",
+    }
+}
+
+/// Whether `action` undoes what somebody else did: what it is about was wanted just so when all was
+/// well the last time (`before`), and still is.
+pub fn is_drift(action: &Action, before: &State, wanted: &State) -> bool {
+    match action {
+        Action::PutDevice { name, .. } | Action::RemoveDevice { name } => {
+            before.devices.get(name) == wanted.devices.get(name)
+        }
+        Action::AddAddress(net) | Action::RemoveAddress(net) => {
+            before.addresses.contains(net) == wanted.addresses.contains(net)
+        }
+        Action::PutRoute { destination, .. } | Action::RemoveRoute { destination } => {
+            before.routes.get(destination) == wanted.routes.get(destination)
+        }
+        Action::SetSysctl { path, .. } => before.sysctls.get(path) == wanted.sysctls.get(path),
+        Action::PutNft(_) | Action::RemoveNft => before.nft == wanted.nft,
+        Action::Attach { interface, hook, .. } | Action::Detach { interface, hook } => {
+            let key = (interface.clone(), *hook);
+            before.links.get(&key) == wanted.links.get(&key)
+        }
+        Action::PutConfig(_) => before.config == wanted.config,
+        Action::PutPod { address, .. } | Action::RemovePod { address, .. } => {
+            let key = AddrKey::from(*address);
+            before.pods.get(&key) == wanted.pods.get(&key)
+        }
+        Action::PutNode { prefix, .. } | Action::RemoveNode { prefix } => {
+            before.nodes.get(prefix) == wanted.nodes.get(prefix)
+        }
+    }
+}
+
+/// The object of an action, for the log.
+pub fn describe(action: &Action) -> String {
+    match action {
+        Action::PutDevice { name, .. } | Action::RemoveDevice { name } => format!("device {name}"),
+        Action::AddAddress(net) | Action::RemoveAddress(net) => format!("address {net}"),
+        Action::PutRoute { destination, .. } | Action::RemoveRoute { destination } => {
+            format!("route {destination}")
+        }
+        Action::SetSysctl { path, value } => format!("sysctl {path}={value}"),
+        Action::PutNft(_) | Action::RemoveNft => "nftables table".to_owned(),
+        Action::Attach { interface, hook, .. } | Action::Detach { interface, hook } => {
+            let hook = match hook {
+                LinkHook::Ingress => "ingress",
+                LinkHook::Egress => "egress",
+            };
+            format!("program at {interface} {hook}")
+        }
+        Action::PutConfig(_) => "entry of pw_config".to_owned(),
+        Action::PutPod { address, .. } | Action::RemovePod { address, .. } => {
+            format!("entry {} of pw_pods", address.to_ip())
+        }
+        Action::PutNode { prefix, .. } | Action::RemoveNode { prefix } => {
+            format!("entry {prefix} of pw_nodes")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
