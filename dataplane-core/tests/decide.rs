@@ -183,7 +183,8 @@ fn packets_of_a_pod() {
 #[test]
 fn packets_of_the_host() {
     let h = headers(TO, 1);
-    let rows: [(&str, Headers, Option<&PodEntry>, Option<&NodeEntry>, Verdict<'_>); 8] = [
+    type Row<'a> = (&'a str, Headers, Option<&'a PodEntry>, Option<&'a NodeEntry>, Verdict<'a>);
+    let rows: [Row<'_>; 8] = [
         ("pod", h, Some(&POD), None, Verdict::Pod(&POD, Path::HostToPod)),
         ("direct", h, None, Some(&DIRECT), Verdict::Direct(&DIRECT, Path::HostToDirect)),
         ("tunnel", h, None, Some(&TUNNEL), Verdict::Tunnel(&TUNNEL, Path::HostToTunnel)),
