@@ -104,7 +104,9 @@ fn install(names: &[&str]) -> Result<()> {
         if attempt == ATTEMPTS {
             bail!("{}", explain(&error.context("install packages")));
         }
-        eprintln!("    attempt {attempt} of {ATTEMPTS} failed, trying again");
+        let reason =
+            text.lines().rfind(|line| line.starts_with("E: ")).unwrap_or("no reason given");
+        eprintln!("    attempt {attempt} of {ATTEMPTS} failed ({reason}), trying again");
         attempt += 1;
         if text.contains("dpkg --configure -a") {
             let mut dpkg = Command::new("dpkg");
