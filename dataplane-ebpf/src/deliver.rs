@@ -98,6 +98,9 @@ pub(crate) fn direct(way: &Way<'_>, node: &NodeEntry, path: Path) -> i32 {
             redirected(way, to_neighbour(fib), path)
         }
         BPF_FIB_LKUP_RET_FRAG_NEEDED if path.spends_hop() => to_host(way, Path::PodTooBig),
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => {
+            refuse(way.packet, way.program, Some(way.headers), DropReason::TooBig)
+        }
         _ => refuse(way.packet, way.program, Some(way.headers), DropReason::NoRoute),
     }
 }

@@ -130,5 +130,6 @@ counters! {
         NoRoute = 46, "no_route", "The host has no route to the node of the pod.";
         NoConfig = 47, "no_config", "No agent has written the configuration yet.";
         RedirectFailed = 48, "redirect_failed", "The kernel refused the redirect.";
+        TooBig = 49, "too_big", "From the host stack, larger than the uplink takes.";
     }
 }
