@@ -1,1 +1,122 @@
-//! The real kernel.
+//! The real kernel: BPF through aya, devices and routes through netlink, one table through `nft`.
+//!
+//! All calls act in the network namespace of the calling thread; all threads of the agent share one.
+
+mod bpf;
+mod device;
+mod error;
+mod link;
+mod map;
+mod netlink;
+mod nft;
+mod preflight;
+mod problem;
+mod route;
+mod syscall;
+mod sysctl;
+mod watch;
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cni_shim::names::Pins;
+use dataplane_core::abi::Stats;
+
+use super::{Action, Kernel, KernelError, Observed, State};
+
+pub use super::Event;
+pub use preflight::preflight;
+pub use problem::problems;
+pub use watch::watch;
+
+/// The programs of this build.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PODWIRE_BPF_OBJECT_PATH"));
+
+/// The kernel of the namespace and the bpffs directory that the agent works in.
+pub struct LiveKernel {
+    bpf: bpf::Bpf,
+    links: link::Links,
+    netlink: netlink::Netlink,
+    nft: nft::Nft,
+}
+
+impl LiveKernel {
+    /// Loads and pins programs and maps below `bpffs`, or takes over those that are pinned there.
+    ///
+    /// Programs that are the same stay as they are; others are exchanged in place, also in every
+    /// pinned link, so that no packet misses its program. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When pins are foreign or of another layout, when the kernel refuses a program (with the
+    /// verifier's log), or when netlink cannot be opened.
+    pub fn open(bpffs: &Path) -> Result<Self, KernelError> {
+        Self::open_object(bpffs, OBJECT)
+    }
+
+    fn open_object(bpffs: &Path, object: &[u8]) -> Result<Self, KernelError> {
+        let pins = Pins(bpffs.to_path_buf());
+        let netlink = netlink::Netlink::open()?;
+        let bpf = bpf::Bpf::open(&pins, object)?;
+        Ok(Self { bpf, links: link::Links::new(pins), netlink, nft: nft::Nft::default() })
+    }
+}
+
+impl Kernel for LiveKernel {
+    async fn observe(&mut self, sysctls: &BTreeSet<String>) -> Result<Observed, KernelError> {
+        self.bpf.restore_pins()?;
+        let links = self.netlink.links().await?;
+        let interfaces = netlink::interfaces(&links);
+        let state = State {
+            devices: device::observe(&links),
+            addresses: netlink::host_addresses(&interfaces),
+            routes: self.netlink.routes(&interfaces).await?,
+            sysctls: sysctl::read(sysctls)?,
+            nft: self.nft.observe().await?,
+            links: self.links.observe(&interfaces, &self.bpf.program_names()?)?,
+            config: self.bpf.maps.config()?,
+            pods: self.bpf.maps.pods()?,
+            nodes: self.bpf.maps.nodes()?,
+        };
+        Ok(Observed { interfaces, state })
+    }
+
+    async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {
+        match action {
+            Action::PutDevice { name, device } => device::put(&self.netlink, name, device).await,
+            Action::RemoveDevice { name } => self.netlink.remove_link(name).await,
+            Action::AddAddress(address) => self.netlink.add_host_address(*address).await,
+            Action::RemoveAddress(address) => self.netlink.remove_host_address(*address).await,
+            Action::PutRoute { destination, route } => {
+                self.netlink.put_route(*destination, route).await
+            }
+            Action::RemoveRoute { destination } => self.netlink.remove_route(*destination).await,
+            Action::SetSysctl { path, value } => sysctl::write(path, value),
+            Action::PutNft(rules) => self.nft.put(rules).await,
+            Action::RemoveNft => self.nft.remove().await,
+            Action::Attach { interface, hook, program } => {
+                self.links.attach(interface, *hook, self.bpf.program(program)?)
+            }
+            Action::Detach { interface, hook } => self.links.detach(interface, *hook),
+            Action::PutConfig(config) => self.bpf.maps.put_config(config),
+            Action::PutPod { address, entry } => self.bpf.maps.put_pod(*address, entry),
+            Action::RemovePod { address, generation } => {
+                self.bpf.maps.remove_pod(*address, *generation)
+            }
+            Action::PutNode { prefix, entry } => self.bpf.maps.put_node(*prefix, entry),
+            Action::RemoveNode { prefix } => self.bpf.maps.remove_node(*prefix),
+        }
+    }
+
+    fn counters(&mut self) -> Result<BTreeMap<u32, Stats>, KernelError> {
+        self.bpf.maps.counters()
+    }
+
+    fn program_ids(&mut self) -> Result<BTreeMap<String, u32>, KernelError> {
+        let names = self.bpf.program_names()?;
+        Ok(names.into_iter().map(|(id, name)| (name.to_owned(), id)).collect())
+    }
+}

@@ -1,0 +1,232 @@
+//! Links, addresses and routes through rtnetlink.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dataplane_core::abi::Mac;
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::{AddressMessageBuilder, Handle};
+
+use super::error::{Context as _, refusal};
+use crate::kernel::{HOST_DEVICE, KernelError, Link};
+
+/// The netlink socket of the namespace.
+pub(super) struct Netlink {
+    pub(super) handle: Handle,
+    /// Where the kernel filters dumps, so that a full routing table does not cross the socket.
+    pub(super) strict: Handle,
+}
+
+/// What a link's message says of things that we set.
+#[derive(Clone, Debug)]
+pub(super) struct RawLink {
+    pub(super) link: Link,
+    pub(super) flags: LinkFlags,
+    pub(super) kind: Option<InfoKind>,
+    pub(super) vxlan: Vec<InfoVxlan>,
+    /// The other end of a veth pair in the same namespace.
+    pub(super) peer: Option<u32>,
+    /// Makes no IPv6 link-local address of its own.
+    pub(super) silent: bool,
+}
+
+impl Netlink {
+    pub(super) fn open() -> Result<Self, KernelError> {
+        let what = || "open a netlink socket".to_owned();
+        let (connection, handle, _) = rtnetlink::new_connection().context(what)?;
+        tokio::spawn(connection);
+        let (connection, strict, _) =
+            rtnetlink::new_connection_with_strict_check().context(what)?;
+        tokio::spawn(connection);
+        Ok(Self { handle, strict })
+    }
+
+    /// All links of the namespace with their addresses, by name.
+    pub(super) async fn links(&self) -> Result<BTreeMap<String, RawLink>, KernelError> {
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .context(|| "list the links".to_owned())?;
+        let mut links: BTreeMap<u32, RawLink> =
+            messages.iter().map(|message| (message.header.index, raw_link(message))).collect();
+        let messages: Vec<AddressMessage> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .context(|| "list the addresses".to_owned())?;
+        for message in messages {
+            if let (Some(link), Some(address)) =
+                (links.get_mut(&message.header.index), address(&message))
+            {
+                link.link.addresses.push(address);
+            }
+        }
+        Ok(links.into_values().map(|link| (link.link.name.clone(), link)).collect())
+    }
+
+    /// Index of a link that must be there.
+    pub(super) fn index(name: &str) -> Result<u32, KernelError> {
+        nix::net::if_::if_nametoindex(name).context(|| format!("find the interface {name}"))
+    }
+
+    pub(super) async fn remove_link(&self, name: &str) -> Result<(), KernelError> {
+        let Ok(index) = Self::index(name) else { return Ok(()) };
+        let result = self.handle.link().del(index).execute().await;
+        unless(result, &[libc::ENODEV]).context(|| format!("remove the interface {name}"))
+    }
+
+    pub(super) async fn add_host_address(&self, address: IpNet) -> Result<(), KernelError> {
+        let index = Self::index(HOST_DEVICE)?;
+        let mut request =
+            self.handle.address().add(index, address.addr(), address.prefix_len()).replace();
+        if matches!(address, IpNet::V6(_)) {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        request.execute().await.context(|| format!("add {address} to {HOST_DEVICE}"))
+    }
+
+    pub(super) async fn remove_host_address(&self, address: IpNet) -> Result<(), KernelError> {
+        let Ok(index) = Self::index(HOST_DEVICE) else { return Ok(()) };
+        self.remove_address(index, address).await
+    }
+
+    pub(super) async fn remove_address(
+        &self,
+        index: u32,
+        address: IpNet,
+    ) -> Result<(), KernelError> {
+        let message = match address {
+            IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(index)
+                .address(net.addr(), net.prefix_len())
+                .build(),
+            IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(index)
+                .address(net.addr(), net.prefix_len())
+                .build(),
+        };
+        let result = self.handle.address().del(message).execute().await;
+        unless(result, &[libc::EADDRNOTAVAIL, libc::ENODEV])
+            .context(|| format!("remove the address {address}"))
+    }
+}
+
+/// The links as the rest of the agent sees them.
+pub(super) fn interfaces(links: &BTreeMap<String, RawLink>) -> BTreeMap<String, Link> {
+    links.iter().map(|(name, raw)| (name.clone(), raw.link.clone())).collect()
+}
+
+/// Addresses on the host device.
+pub(super) fn host_addresses(interfaces: &BTreeMap<String, Link>) -> BTreeSet<IpNet> {
+    interfaces
+        .get(HOST_DEVICE)
+        .map(|link| link.addresses.iter().copied().collect())
+        .unwrap_or_default()
+}
+
+/// Success for errors that say that there is nothing to do.
+pub(super) fn unless(
+    result: Result<(), rtnetlink::Error>,
+    harmless: &[i32],
+) -> Result<(), rtnetlink::Error> {
+    match errno(&result) {
+        Some(errno) if harmless.contains(&errno) => Ok(()),
+        Some(_) | None => result,
+    }
+}
+
+/// The kernel's error number of a failed request.
+pub(super) fn errno<T>(result: &Result<T, rtnetlink::Error>) -> Option<i32> {
+    if let Err(rtnetlink::Error::NetlinkError(message)) = result {
+        Some(message.raw_code().saturating_neg())
+    } else {
+        None
+    }
+}
+
+/// The error of a link that was there a moment ago.
+pub(super) fn vanished(name: &str) -> KernelError {
+    refusal(format!("set up {name}"), "somebody removed it meanwhile")
+}
+
+fn raw_link(message: &LinkMessage) -> RawLink {
+    let mut raw = RawLink {
+        link: Link {
+            name: String::new(),
+            ifindex: message.header.index,
+            mac: Mac::default(),
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            addresses: Vec::new(),
+        },
+        flags: message.header.flags,
+        kind: None,
+        vxlan: Vec::new(),
+        peer: None,
+        silent: true,
+    };
+    let mut is_elsewhere = false;
+    for attribute in &message.attributes {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a link has a hundred attributes")]
+        match attribute {
+            LinkAttribute::IfName(name) => raw.link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => raw.link.mtu = *mtu,
+            LinkAttribute::Address(bytes) => {
+                raw.link.mac = bytes.as_slice().try_into().map(Mac::new).unwrap_or_default();
+            }
+            LinkAttribute::Link(index) => raw.peer = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => link_info(&mut raw, infos),
+            LinkAttribute::AfSpecUnspec(specs) => raw.silent = is_silent(specs),
+            _ => {}
+        }
+    }
+    if is_elsewhere {
+        raw.peer = None;
+    }
+    raw
+}
+
+fn link_info(raw: &mut RawLink, infos: &[LinkInfo]) {
+    for info in infos {
+        if let LinkInfo::Kind(kind) = info {
+            raw.kind = Some(kind.clone());
+        } else if let LinkInfo::Data(InfoData::Vxlan(data)) = info {
+            raw.vxlan.clone_from(data);
+        }
+    }
+}
+
+/// Also where IPv6 is off: then the link has no such part.
+fn is_silent(specs: &[AfSpecUnspec]) -> bool {
+    !specs.iter().any(|spec| {
+        matches!(spec, AfSpecUnspec::Inet6(inet6)
+            if !inet6.contains(&AfSpecInet6::AddrGenMode(In6AddrGenMode::None)))
+    })
+}
+
+/// The local address: on point-to-point links `Address` is that of the other end.
+fn address(message: &AddressMessage) -> Option<IpNet> {
+    let mut found: Option<IpAddr> = None;
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(ip) = attribute {
+            found = Some(*ip);
+        } else if let (AddressAttribute::Address(ip), None) = (attribute, found) {
+            found = Some(*ip);
+        }
+    }
+    IpNet::new(found?, message.header.prefix_len).ok()
+}

@@ -1,0 +1,259 @@
+//! The nftables table, through `nft`: one transaction replaces it whole.
+//!
+//! What is masqueraded, and why: see [`ruleset`].
+
+use std::collections::BTreeSet;
+use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use ipnet::IpNet;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::error::{Context as _, refusal};
+use crate::kernel::{HOST_DEVICE, KernelError, NFT_TABLE, NftRules};
+
+/// Where `nft` may be when `PATH` of a service does not say so.
+const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// The table as it was put last.
+#[derive(Default)]
+pub(super) struct Nft {
+    put: Option<(NftRules, String)>,
+}
+
+impl Nft {
+    /// The rules of the table; rules that nobody wants when it is not as it was put by this process.
+    pub(super) async fn observe(&mut self) -> Result<Option<NftRules>, KernelError> {
+        let Some(listing) = list().await? else { return Ok(None) };
+        Ok(Some(match &self.put {
+            Some((rules, known)) if *known == listing => rules.clone(),
+            Some(_) | None => unwanted(),
+        }))
+    }
+
+    pub(super) async fn put(&mut self, rules: &NftRules) -> Result<(), KernelError> {
+        self.put = None;
+        nft(&["-f", "-"], &ruleset(rules)).await?;
+        self.put = list().await?.map(|listing| (rules.clone(), listing));
+        Ok(())
+    }
+
+    pub(super) async fn remove(&mut self) -> Result<(), KernelError> {
+        self.put = None;
+        let text = format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
+        nft(&["-f", "-"], &text).await.map(drop)
+    }
+}
+
+/// Finds `nft`.
+pub(super) fn executable() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(DIRECTORIES.map(PathBuf::from))
+        .map(|directory| directory.join("nft"))
+        .find(|file| file.is_file())
+}
+
+/// What to say when it is not there.
+pub(super) fn missing() -> KernelError {
+    refusal(
+        "find the program `nft`",
+        "it is in none of the directories of PATH: install nftables (`apt-get install nftables`)",
+    )
+}
+
+/// Port 0 is no port of a tunnel.
+fn unwanted() -> NftRules {
+    NftRules {
+        pods: BTreeSet::new(),
+        cluster: BTreeSet::new(),
+        nodes: BTreeSet::new(),
+        tunnel_port: Some(0),
+    }
+}
+
+/// The table without its counters.
+async fn list() -> Result<Option<String>, KernelError> {
+    let output = run(&["-s", "list", "table", "inet", NFT_TABLE], "").await?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+    } else if complaint.contains("No such file or directory") {
+        Ok(None)
+    } else {
+        Err(refusal(format!("list the nftables table {NFT_TABLE}"), complaint.trim()))
+    }
+}
+
+async fn nft(arguments: &[&str], input: &str) -> Result<String, KernelError> {
+    let output = run(arguments, input).await?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(refusal(format!("nft {} (table {NFT_TABLE})", arguments.join(" ")), complaint.trim()))
+}
+
+async fn run(arguments: &[&str], input: &str) -> Result<Output, KernelError> {
+    let what = || format!("run nft {}", arguments.join(" "));
+    let mut child = Command::new(executable().ok_or_else(missing)?)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context(what)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await.context(what)?;
+    }
+    child.wait_with_output().await.context(what)
+}
+
+/// The transaction.
+///
+/// - What leaves the cluster gets the node's address. A pod's packet to its own node is input and not
+///   touched; one to another node's address leaves by the uplink and is masqueraded.
+/// - Pods behind an address that somebody translates (cluster IPs of kube-proxy, hostPort): our direct
+///   path skips connection tracking, so the answer must come back through this node, which it does when
+///   the source is this node's address among the pods.
+/// - Pods must not reach a node's tunnel port, also not by an address that is translated to it.
+fn ruleset(rules: &NftRules) -> String {
+    let mut text = format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
+    let mut table = Table::default();
+    for family in [Family { name: "ip", suffix: '4' }, Family { name: "ip6", suffix: '6' }] {
+        table.add(&family, rules);
+    }
+    if let Some(port) = rules.tunnel_port {
+        let guard = format!("iifname \"{HOST_DEVICE}\" udp dport {port}");
+        table.input = format!("    {guard} counter drop\n");
+    }
+    let _ = write!(text, "table inet {NFT_TABLE} {{\n{}", table.sets);
+    for (name, head, body) in [
+        ("postrouting", "type nat hook postrouting priority srcnat", &table.postrouting),
+        ("forward", "type filter hook forward priority filter", &table.forward),
+        ("input", "type filter hook input priority filter", &table.input),
+    ] {
+        if !body.is_empty() {
+            let _ = write!(text, "  chain {name} {{\n    {head}; policy accept;\n{body}  }}\n");
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+struct Family {
+    /// As in a rule: `ip`, `ip6`.
+    name: &'static str,
+    /// Of names of sets and types of addresses.
+    suffix: char,
+}
+
+#[derive(Default)]
+struct Table {
+    sets: String,
+    postrouting: String,
+    forward: String,
+    input: String,
+}
+
+impl Table {
+    fn add(&mut self, family: &Family, rules: &NftRules) {
+        let Family { name, suffix } = family;
+        let is_ipv4 = *suffix == '4';
+        let of_family = |net: &&IpNet| matches!(net, IpNet::V4(_)) == is_ipv4;
+        let pods: Vec<_> = rules.pods.iter().filter(of_family).collect();
+        let cluster: Vec<_> = rules.cluster.iter().filter(of_family).collect();
+        let nodes: Vec<_> =
+            rules.nodes.iter().filter(|ip: &&IpAddr| ip.is_ipv4() == is_ipv4).collect();
+        if !pods.is_empty() {
+            self.set(family, "pods", &pods);
+            let beyond = if cluster.is_empty() {
+                String::new()
+            } else {
+                format!(" {name} daddr != @cluster{suffix}")
+            };
+            let _ = writeln!(
+                self.postrouting,
+                "    {name} saddr @pods{suffix}{beyond} oifname != \"{HOST_DEVICE}\" masquerade"
+            );
+        }
+        if !cluster.is_empty() {
+            self.set(family, "cluster", &cluster);
+            let _ = writeln!(
+                self.postrouting,
+                "    ct status dnat {name} saddr @cluster{suffix} {name} daddr @cluster{suffix} \
+                 oifname \"{HOST_DEVICE}\" masquerade"
+            );
+        }
+        if let (Some(port), false) = (rules.tunnel_port, nodes.is_empty()) {
+            self.set(family, "nodes", &nodes);
+            let _ = writeln!(
+                self.forward,
+                "    iifname \"{HOST_DEVICE}\" udp dport {port} {name} daddr @nodes{suffix} \
+                 counter drop"
+            );
+        }
+    }
+
+    fn set(&mut self, family: &Family, name: &str, elements: &[impl Display]) {
+        let suffix = family.suffix;
+        let elements: Vec<_> = elements.iter().map(ToString::to_string).collect();
+        let _ = write!(
+            self.sets,
+            "  set {name}{suffix} {{\n    type ipv{suffix}_addr; flags interval; auto-merge;\n    \
+             elements = {{ {} }}\n  }}\n",
+            elements.join(", ")
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> NftRules {
+        NftRules {
+            pods: ["10.244.1.0/24", "fd00:10:244:1::/64"].map(|n| n.parse().unwrap()).into(),
+            cluster: ["10.244.0.0/16", "fd00:10:244::/48"].map(|n| n.parse().unwrap()).into(),
+            nodes: ["192.168.1.11", "192.168.1.12", "fd00:1::11"]
+                .map(|n| n.parse().unwrap())
+                .into(),
+            tunnel_port: Some(8472),
+        }
+    }
+
+    #[test]
+    fn both_families_are_masqueraded_and_the_tunnel_port_is_guarded() {
+        let text = ruleset(&rules());
+        assert!(text.starts_with("table inet podwire\ndelete table inet podwire\n"));
+        for line in [
+            "ip saddr @pods4 ip daddr != @cluster4 oifname != \"podwire0\" masquerade",
+            "ip6 saddr @pods6 ip6 daddr != @cluster6 oifname != \"podwire0\" masquerade",
+            "ct status dnat ip saddr @cluster4 ip daddr @cluster4 oifname \"podwire0\" masquerade",
+            "iifname \"podwire0\" udp dport 8472 ip daddr @nodes4 counter drop",
+            "iifname \"podwire0\" udp dport 8472 ip6 daddr @nodes6 counter drop",
+            "iifname \"podwire0\" udp dport 8472 counter drop",
+            "elements = { 192.168.1.11, 192.168.1.12 }",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_elements_is_left_out() {
+        let mut rules = rules();
+        rules.tunnel_port = None;
+        rules.cluster.clear();
+        rules.pods.retain(|net| matches!(net, IpNet::V4(_)));
+        let text = ruleset(&rules);
+        assert!(text.contains("ip saddr @pods4 oifname != \"podwire0\" masquerade"));
+        for absent in ["ip6", "cluster", "nodes", "chain forward", "chain input"] {
+            assert!(!text.contains(absent), "{absent} in\n{text}");
+        }
+    }
+}

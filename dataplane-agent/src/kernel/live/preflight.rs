@@ -1,0 +1,132 @@
+//! What must be so before anything is tried: each with what to do about it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::linux::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+
+use super::error::{Context as _, refusal};
+use super::nft;
+use crate::kernel::KernelError;
+
+/// TCX is in the kernel from this version on.
+const KERNEL: (u32, u32) = (6, 6);
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+/// Bits of `linux/capability.h`.
+const CAPABILITIES: [(&str, u32); 3] =
+    [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Checks privileges, kernel, bpffs and tools.
+///
+/// # Errors
+/// Says what is missing and what to do.
+pub fn preflight(bpffs: &Path) -> Result<(), KernelError> {
+    kernel_version()?;
+    capabilities()?;
+    bpf_filesystem(bpffs)?;
+    if nft::executable().is_none() {
+        return Err(nft::missing());
+    }
+    Ok(())
+}
+
+fn kernel_version() -> Result<(), KernelError> {
+    let what = "check the kernel's version";
+    let name = nix::sys::utsname::uname().context(|| what.to_owned())?;
+    let release = name.release().to_string_lossy().into_owned();
+    if version(&release).is_none_or(|version| version < KERNEL) {
+        let (major, minor) = KERNEL;
+        return Err(refusal(
+            what,
+            format!("this is Linux {release}; TCX needs {major}.{minor} or newer"),
+        ));
+    }
+    Ok(())
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn capabilities() -> Result<(), KernelError> {
+    let what = || "check the privileges in /proc/self/status".to_owned();
+    let status = fs::read_to_string("/proc/self/status").context(what)?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    // CAP_SYS_ADMIN stands for those that were once part of it.
+    let is_missing = |(name, bit): &&(&str, u32)| {
+        let has_all = *name != "CAP_NET_ADMIN" && has(CAP_SYS_ADMIN);
+        !has_all && !has(*bit)
+    };
+    let missing: Vec<_> = CAPABILITIES.iter().filter(is_missing).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(refusal(
+        what(),
+        format!("{} missing: run as root, or in a privileged container", missing.join(", ")),
+    ))
+}
+
+/// The directory itself is made later: its nearest ancestor that exists decides.
+fn bpf_filesystem(bpffs: &Path) -> Result<(), KernelError> {
+    let directory = existing(bpffs);
+    let what = || format!("check {} (--bpffs)", directory.display());
+    let kind = nix::sys::statfs::statfs(&directory).context(what)?.filesystem_type();
+    if kind.0 != BPFFS_MAGIC {
+        return Err(refusal(
+            what(),
+            "this is no BPF filesystem: `mount -t bpf bpf /sys/fs/bpf` (in a container, mount that \
+             directory of the host), or name a directory on one with --bpffs",
+        ));
+    }
+    let device = fs::metadata(&directory).context(what)?.st_dev();
+    let device = format!("{}:{}", major(device), minor(device));
+    let mounts = match fs::read_to_string("/proc/1/mountinfo") {
+        Ok(mounts) => mounts,
+        // In a container, process 1 may be somebody else's: then nothing can be said.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
+        Err(error) => return Err(error).context(|| "read /proc/1/mountinfo".to_owned()),
+    };
+    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some(&device)) {
+        return Err(refusal(
+            what(),
+            "it is mounted in a mount namespace of this process only, and would vanish with it, maps, \
+             programs and all: mount it on the host (`mount -t bpf bpf /sys/fs/bpf`), and do not start \
+             the agent through `ip netns exec` (use `nsenter --net=/run/netns/NAME`)",
+        ));
+    }
+    Ok(())
+}
+
+fn existing(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find(|ancestor| ancestor.exists() && !ancestor.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+        .to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_releases_of_distributions() {
+        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("6.6.0"), Some((6, 6)));
+        assert_eq!(version("6.1-rc3"), Some((6, 1)));
+        assert_eq!(version("unknown"), None);
+    }
+
+    #[test]
+    fn what_is_no_bpf_filesystem_is_refused_with_the_remedy() {
+        let error = bpf_filesystem(Path::new("/proc/nowhere/podwire")).unwrap_err().to_string();
+        assert!(error.contains("/proc (--bpffs)") && error.contains("mount -t bpf"), "{error}");
+    }
+}

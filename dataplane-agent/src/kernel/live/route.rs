@@ -1,0 +1,171 @@
+//! The cluster routes: those of our protocol in the main table.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::TryStreamExt as _;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType,
+};
+
+use super::error::{Context as _, refusal};
+use super::netlink::{Netlink, errno, unless};
+use crate::kernel::{HOST_DEVICE, KernelError, Link, ROUTE_PROTOCOL, Route};
+
+impl Netlink {
+    /// Our routes, by destination. One that is not as [`Netlink::put_route`] makes it has MTU 0.
+    pub(super) async fn routes(
+        &self,
+        interfaces: &BTreeMap<String, Link>,
+    ) -> Result<BTreeMap<IpNet, Route>, KernelError> {
+        let host = interfaces.get(HOST_DEVICE).map(|link| link.ifindex);
+        let mut routes: BTreeMap<IpNet, Route> = BTreeMap::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut filter = RouteMessage::default();
+            filter.header.address_family = family;
+            filter.header.table = RouteHeader::RT_TABLE_MAIN;
+            filter.header.protocol = protocol();
+            let dump = self.strict.route().get(filter).execute().try_collect().await;
+            // A kernel without IPv6 has no such table.
+            if family == AddressFamily::Inet6 && errno(&dump) == Some(libc::EAFNOSUPPORT) {
+                continue;
+            }
+            let messages: Vec<RouteMessage> = dump.context(|| "list the routes".to_owned())?;
+            for message in messages.iter().filter(|message| is_ours(message)) {
+                let Some(destination) = destination(message) else { continue };
+                let route = route(message, host);
+                // Of two with the same destination, the right one counts: it is not to be made again.
+                if route.mtu != 0 || !routes.contains_key(&destination) {
+                    routes.insert(destination, route);
+                }
+            }
+        }
+        Ok(routes)
+    }
+
+    pub(super) async fn put_route(
+        &self,
+        destination: IpNet,
+        route: &Route,
+    ) -> Result<(), KernelError> {
+        let what = || format!("put the route {destination} dev {HOST_DEVICE} src {}", route.source);
+        let index = Self::index(HOST_DEVICE)?;
+        let metrics = RouteAttribute::Metrics(vec![RouteMetric::Mtu(route.mtu)]);
+        let mut message = match (destination, route.source) {
+            (IpNet::V4(net), IpAddr::V4(source)) => {
+                ipv4_route(net).output_interface(index).pref_source(source).build()
+            }
+            (IpNet::V6(net), IpAddr::V6(source)) => {
+                ipv6_route(net).output_interface(index).pref_source(source).build()
+            }
+            (IpNet::V4(_), IpAddr::V6(_)) | (IpNet::V6(_), IpAddr::V4(_)) => {
+                return Err(refusal(what(), "the source is of the other family"));
+            }
+        };
+        message.attributes.push(metrics);
+        self.handle.route().add(message).replace().execute().await.context(what)
+    }
+
+    pub(super) async fn remove_route(&self, destination: IpNet) -> Result<(), KernelError> {
+        let message = match destination {
+            IpNet::V4(net) => ipv4_route(net).scope(RouteScope::NoWhere).build(),
+            IpNet::V6(net) => ipv6_route(net).scope(RouteScope::NoWhere).build(),
+        };
+        let result = self.handle.route().del(message).execute().await;
+        unless(result, &[libc::ESRCH]).context(|| format!("remove the route {destination}"))
+    }
+}
+
+fn protocol() -> RouteProtocol {
+    RouteProtocol::from(ROUTE_PROTOCOL)
+}
+
+fn ipv4_route(net: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(net.network(), net.prefix_len())
+        .protocol(protocol())
+        .scope(RouteScope::Link)
+}
+
+fn ipv6_route(net: Ipv6Net) -> RouteMessageBuilder<Ipv6Addr> {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(net.network(), net.prefix_len())
+        .protocol(protocol())
+        .scope(RouteScope::Link)
+}
+
+/// Kernels before the filter send all routes.
+fn is_ours(message: &RouteMessage) -> bool {
+    message.header.protocol == protocol() && message.header.table == RouteHeader::RT_TABLE_MAIN
+}
+
+fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let ip = message.attributes.iter().find_map(|attribute| match ip_of(attribute) {
+        Some((Field::Destination, ip)) => Some(ip),
+        Some((Field::Source, _)) | None => None,
+    });
+    let is_ipv4 = message.header.address_family == AddressFamily::Inet;
+    // The default route has no destination.
+    let unspecified: IpAddr =
+        if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    IpNet::new(ip.unwrap_or(unspecified), message.header.destination_prefix_length).ok()
+}
+
+fn route(message: &RouteMessage, host: Option<u32>) -> Route {
+    let mut source = None;
+    let mut output = None;
+    let mut mtu = 0;
+    let mut is_plain = message.header.kind == RouteType::Unicast;
+    let is_ipv4 = message.header.address_family == AddressFamily::Inet;
+    if is_ipv4 && message.header.scope != RouteScope::Link {
+        is_plain = false;
+    }
+    for attribute in &message.attributes {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others are not set by us")]
+        match attribute {
+            RouteAttribute::Oif(index) => output = Some(*index),
+            RouteAttribute::Metrics(metrics) => {
+                let mut mtus = metrics.iter().filter_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+                mtu = mtus.next_back().unwrap_or(0);
+            }
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
+                is_plain = false;
+            }
+            RouteAttribute::Priority(_) if is_ipv4 => is_plain = false,
+            other => {
+                if let Some((Field::Source, ip)) = ip_of(other) {
+                    source = Some(ip);
+                }
+            }
+        }
+    }
+    let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let is_right = is_plain && output.is_some() && output == host;
+    Route { source: source.unwrap_or(unspecified), mtu: if is_right { mtu } else { 0 } }
+}
+
+enum Field {
+    Destination,
+    Source,
+}
+
+fn ip_of(attribute: &RouteAttribute) -> Option<(Field, IpAddr)> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are no addresses of IP")]
+    let (field, address) = match attribute {
+        RouteAttribute::Destination(address) => (Field::Destination, address),
+        RouteAttribute::PrefSource(address) => (Field::Source, address),
+        _ => return None,
+    };
+    match address {
+        RouteAddress::Inet(ip) => Some((field, IpAddr::V4(*ip))),
+        RouteAddress::Inet6(ip) => Some((field, IpAddr::V6(*ip))),
+        RouteAddress::Mpls(_) | RouteAddress::Other(_) | _ => None,
+    }
+}

@@ -1,0 +1,91 @@
+//! The two calls of bpf(2) that aya keeps to itself: opening a pin of any kind, and what a link is
+//! attached to.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
+
+use crate::kernel::LinkHook;
+
+/// What a pin refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Map,
+    Program,
+    Link,
+    Other,
+}
+
+/// A TCX link, as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TcxLink {
+    pub(super) id: u32,
+    pub(super) program: u32,
+    /// 0: detached, or the interface is gone.
+    pub(super) ifindex: u32,
+    pub(super) hook: LinkHook,
+}
+
+/// Opens a pin and says what it is.
+pub(super) fn open_pin(path: &Path) -> io::Result<(OwnedFd, Kind)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    // SAFETY: BPF_OBJ_GET reads `pathname`, a NUL-terminated string that lives until the end of this
+    // function; all other fields are zero.
+    let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }?;
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let kind = match fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?.to_str() {
+        Some("anon_inode:bpf-map") => Kind::Map,
+        Some("anon_inode:bpf-prog") => Kind::Program,
+        Some("anon_inode:bpf-link" | "anon_inode:bpf_link") => Kind::Link,
+        Some(_) | None => Kind::Other,
+    };
+    Ok((fd, kind))
+}
+
+/// What a link's descriptor refers to; none when it is no TCX link.
+pub(super) fn tcx_link(fd: BorrowedFd<'_>) -> io::Result<Option<TcxLink>> {
+    // SAFETY: `bpf_link_info` is made of integers, for which zero is a value.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = fd.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    // SAFETY: BPF_OBJ_GET_INFO_BY_FD writes at most `info_len` bytes to `info`, which is that large,
+    // alive and not borrowed otherwise; all other fields are zero.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
+        return Ok(None);
+    }
+    // SAFETY: the type says that `tcx` is the field of the union that the kernel wrote, and any bits
+    // are a value of its integers.
+    let tcx = unsafe { info.__bindgen_anon_1.tcx };
+    let hook = if tcx.attach_type == bpf_attach_type::BPF_TCX_INGRESS as u32 {
+        LinkHook::Ingress
+    } else {
+        LinkHook::Egress
+    };
+    Ok(Some(TcxLink { id: info.id, program: info.prog_id, ifindex: tcx.ifindex, hook }))
+}
+
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: `bpf_attr` is a union of structs of integers, for which zero is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// # Safety
+/// The fields of `attr` that `command` uses must be valid for it.
+unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
+    // SAFETY: `attr` is a whole `bpf_attr` of the size given; its content is the caller's promise.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size_of::<bpf_attr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+}

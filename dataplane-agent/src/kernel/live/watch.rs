@@ -1,0 +1,164 @@
+//! Tells when the kernel changes something that may be ours.
+
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use super::error::Context as _;
+use crate::kernel::{Event, KernelError, NFT_TABLE};
+
+/// Groups of `linux/rtnetlink.h`: link, IPv4 and IPv6 addresses, IPv4 and IPv6 routes.
+const ROUTE_GROUPS: [u32; 5] = [1, 5, 9, 7, 11];
+/// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
+const NFT_GROUP: u32 = 7;
+/// Events that may wait; a reader that is slower loses none, as the socket then overflows and says so.
+const WAITING: usize = 256;
+/// Bytes of the two headers before the attributes of a message of nftables.
+const NFT_HEADERS: usize = 20;
+
+/// Begins to watch. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// When the sockets cannot be opened.
+pub fn watch() -> Result<Receiver<Event>, KernelError> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let route = socket(NETLINK_ROUTE, &ROUTE_GROUPS)?;
+    let nft = socket(NETLINK_NETFILTER, &[NFT_GROUP])?;
+    tokio::spawn(forward(route, sender.clone(), route_events));
+    tokio::spawn(forward(nft, sender, nft_events));
+    Ok(receiver)
+}
+
+fn socket(protocol: isize, groups: &[u32]) -> Result<TokioSocket, KernelError> {
+    let what = || "open a netlink socket to watch changes".to_owned();
+    let mut socket = TokioSocket::new(protocol).context(what)?;
+    socket.socket_mut().bind(&SocketAddr::new(0, 0)).context(what)?;
+    for group in groups {
+        socket.socket_mut().add_membership(*group).context(what)?;
+    }
+    Ok(socket)
+}
+
+/// Runs until nobody reads any more.
+async fn forward(socket: TokioSocket, sender: Sender<Event>, read: fn(&[u8]) -> Vec<Event>) {
+    loop {
+        let events = match socket.recv_from_full().await {
+            Ok((bytes, _)) => read(&bytes),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                tracing::debug!("the kernel had more changes than the socket holds");
+                vec![Event::Changed]
+            }
+            Err(error) => {
+                tracing::warn!(%error, "changes are not watched any more, only looked for at intervals");
+                return;
+            }
+        };
+        for event in events {
+            if sender.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// At most one `Changed` for a whole datagram.
+fn route_events(bytes: &[u8]) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut has_changed = false;
+    for message in messages(bytes) {
+        let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) else {
+            has_changed = true;
+            continue;
+        };
+        let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
+        has_changed = true;
+        let RouteNetlinkMessage::DelLink(link) = message else { continue };
+        // A port that leaves a bridge is announced in the same way, under the bridge's family.
+        if link.header.interface_family != AddressFamily::Unspec {
+            continue;
+        }
+        let name = link.attributes.iter().find_map(|attribute| {
+            if let LinkAttribute::IfName(name) = attribute { Some(name.clone()) } else { None }
+        });
+        events.push(Event::LinkRemoved {
+            ifindex: link.header.index,
+            name: name.unwrap_or_default(),
+        });
+    }
+    if has_changed {
+        events.push(Event::Changed);
+    }
+    events
+}
+
+/// Other tables change all the time on a node with kube-proxy: only ours counts.
+fn nft_events(bytes: &[u8]) -> Vec<Event> {
+    let name = [NFT_TABLE.as_bytes(), b"\0"].concat();
+    let is_ours = |message: &[u8]| {
+        attributes(message.get(NFT_HEADERS..).unwrap_or_default())
+            // 1 is the table's name in every kind of message (`NFTA_TABLE_NAME`, `NFTA_RULE_TABLE`, ...).
+            .any(|(kind, value)| kind == 1 && value == name)
+    };
+    if messages(bytes).any(is_ours) { vec![Event::Changed] } else { Vec::new() }
+}
+
+/// Splits a datagram into netlink messages, each with its header.
+fn messages(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    chunks(bytes, |bytes| {
+        let length = u32::from_ne_bytes(*bytes.first_chunk()?);
+        (length >= 16).then_some(length as usize)
+    })
+}
+
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    chunks(bytes, |bytes| {
+        let length = u16::from_ne_bytes(*bytes.first_chunk()?);
+        (length >= 4).then_some(usize::from(length))
+    })
+    .map(|attribute| (u16::from_ne_bytes([attribute[2], attribute[3]]), &attribute[4..]))
+}
+
+/// Parts that begin with their length and are aligned to four bytes.
+fn chunks(mut rest: &[u8], length: impl Fn(&[u8]) -> Option<usize>) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = length(rest)?;
+        let chunk = rest.get(..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(chunk)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nft_message(table: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; NFT_HEADERS];
+        message.extend(u16::try_from(4 + table.len()).unwrap().to_ne_bytes());
+        message.extend(1_u16.to_ne_bytes());
+        message.extend(table);
+        message.resize(message.len().next_multiple_of(4), 0);
+        let length = u32::try_from(message.len()).unwrap();
+        message[..4].copy_from_slice(&length.to_ne_bytes());
+        message
+    }
+
+    #[test]
+    fn only_our_table_is_a_change() {
+        assert!(matches!(nft_events(&nft_message(b"podwire\0"))[..], [Event::Changed]));
+        assert!(nft_events(&nft_message(b"podwire2\0")).is_empty());
+        let both = [nft_message(b"kube-proxy\0"), nft_message(b"podwire\0")].concat();
+        assert_eq!(nft_events(&both).len(), 1);
+    }
+
+    #[test]
+    fn garbage_ends_the_reading() {
+        assert!(nft_events(&[]).is_empty());
+        assert!(nft_events(&[0; 64]).is_empty());
+        assert!(nft_events(&[0xff; 64]).is_empty());
+        assert!(route_events(&[3, 0, 0, 0]).is_empty());
+    }
+}
