@@ -34,8 +34,9 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs a program, hands over each line it prints, and keeps the last ones for the error.
-pub(crate) fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {
+/// Runs a program and hands over each line it prints. The last lines of which `on_line` says that they
+/// are for people go into the error.
+pub(crate) fn stream(command: &mut Command, mut on_line: impl FnMut(&str) -> bool) -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("start `{}`", line(command)))?;
@@ -45,7 +46,9 @@ pub(crate) fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> Re
     let mut tail = std::collections::VecDeque::new();
     for text in BufReader::new(reader).split(b'\n') {
         let text = String::from_utf8_lossy(&text?).trim_end().to_owned();
-        on_line(&text);
+        if !on_line(&text) {
+            continue;
+        }
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }
@@ -116,14 +119,20 @@ mod tests {
     fn stream_hands_over_lines_of_both_outputs() {
         let mut lines = Vec::new();
         let mut shell = Command::new("sh");
-        stream(shell.args(["-c", "echo a; echo b >&2"]), |l| lines.push(l.to_owned())).unwrap();
+        let command = shell.args(["-c", "echo a; echo b >&2"]);
+        stream(command, |line| {
+            lines.push(line.to_owned());
+            true
+        })
+        .unwrap();
         assert_eq!(lines, ["a", "b"]);
     }
 
     #[test]
     fn a_failure_shows_what_the_program_said() {
         let mut shell = Command::new("sh");
-        let error = stream(shell.args(["-c", "echo no disk; exit 3"]), |_| {}).unwrap_err();
-        assert!(error.to_string().contains("no disk"), "{error}");
+        let command = shell.args(["-c", "echo 45 %; echo no disk; exit 3"]);
+        let error = stream(command, |line| !line.ends_with('%')).unwrap_err().to_string();
+        assert!(error.ends_with("(exit status: 3):\nno disk"), "{error}");
     }
 }

@@ -48,8 +48,12 @@ pub(super) fn install_if_missing() -> Result<()> {
     if let Ok(channel) = channel() {
         cargo.env("RUSTUP_TOOLCHAIN", channel);
     }
-    command::stream(&mut cargo, |line| step.note(line)).with_context(|| {
-        format!("install bpf-linker {VERSION}; without a network it cannot be fetched")
+    let note = |line: &str| {
+        step.note(line);
+        true
+    };
+    command::stream(&mut cargo, note).with_context(|| {
+        format!("install bpf-linker {VERSION} from crates.io (is the network there?)")
     })?;
     step.done();
     fs::remove_dir_all(&build).context("remove the linker's build directory")

@@ -110,7 +110,7 @@ fn install(names: &[&str]) -> Result<()> {
         attempt += 1;
         if text.contains("dpkg --configure -a") {
             let mut dpkg = Command::new("dpkg");
-            command::stream(dpkg.args(["--configure", "-a"]), |line| step.note(line))
+            command::stream(dpkg.args(["--configure", "-a"]), |_| true)
                 .context("finish an interrupted installation")?;
         }
         thread::sleep(Duration::from_secs(2));
@@ -136,10 +136,12 @@ fn apt(step: &mut Step, verb: &[&str], names: &[&str]) -> Result<()> {
         .args(names)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C");
-    command::stream(&mut apt, |line| {
-        if let Some(progress) = status(line) {
+    command::stream(&mut apt, |line| match status(line) {
+        Some(progress) => {
             step.note(&progress);
+            false
         }
+        None => true,
     })
 }
 
