@@ -12,7 +12,7 @@ use dataplane_core::abi::names::{
 use dataplane_core::abi::{ABI_VERSION, Addr, Config, Mac, NodeEntry, PodEntry};
 use ipnet::IpNet;
 
-pub use self::peers::Peer;
+pub use self::peers::{Peer, Way};
 use crate::kernel::{
     AddrKey, Device, HOST_DEVICE, Link, LinkHook, NftRules, Observed, Route, State, TUNNEL_DEVICE,
 };
@@ -357,7 +357,7 @@ fn config(model: &Model, own: &Node, peers: &[Peer], observed: &Observed) -> Opt
     let direct = match model.network.encapsulation {
         Encapsulation::Direct => true,
         Encapsulation::Vxlan => false,
-        Encapsulation::Auto => peers.iter().flat_map(|peer| &peer.ways).any(|way| way.is_direct()),
+        Encapsulation::Auto => peers.iter().flat_map(|peer| &peer.ways).any(Way::is_direct),
     };
     let address = |ipv4: bool| {
         let first = own.addresses.iter().find(|address| address.is_ipv4() == ipv4);

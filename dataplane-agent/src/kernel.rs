@@ -113,6 +113,12 @@ impl From<Addr> for AddrKey {
     }
 }
 
+impl From<AddrKey> for Addr {
+    fn from(key: AddrKey) -> Self {
+        Self { bytes: key.0 }
+    }
+}
+
 /// A network interface as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {

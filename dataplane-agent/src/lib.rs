@@ -3,7 +3,10 @@
 //! Sources (the node file, the CNI plugin's requests) feed a plain-data model; `compile` turns it into
 //! the wanted state; `plan` compares that with what the kernel has; the engine applies the difference.
 
+pub mod cli;
 pub mod compile;
+pub mod engine;
+mod failure;
 #[cfg(test)]
 mod fake;
 pub mod ipam;
@@ -11,3 +14,8 @@ pub mod kernel;
 pub mod model;
 pub mod nodes;
 pub mod plan;
+pub mod run;
+pub mod server;
+pub mod settings;
+pub mod status;
+pub mod store;

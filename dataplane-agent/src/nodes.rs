@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use self::validate::cidr_fault;
 use crate::model::{Network, Node};
 
 /// What is wrong with a node file: all of it, not only the first.

@@ -30,7 +30,7 @@ fn puts(observed: &State, wanted: &State) -> Vec<Action> {
     }
     for (key, entry) in &wanted.pods {
         if observed.pods.get(key) != Some(entry) {
-            actions.push(Action::PutPod { address: address(key), entry: *entry });
+            actions.push(Action::PutPod { address: Addr::from(*key), entry: *entry });
         }
     }
     if let Some(config) = wanted.config.filter(|config| observed.config != Some(*config)) {
@@ -64,7 +64,7 @@ fn removals(observed: &State, wanted: &State) -> Vec<Action> {
         actions.push(Action::Detach { interface: interface.clone(), hook: *hook });
     }
     for (key, entry) in observed.pods.iter().filter(|(key, _)| !wanted.pods.contains_key(*key)) {
-        actions.push(Action::RemovePod { address: address(key), generation: entry.generation });
+        actions.push(Action::RemovePod { address: Addr::from(*key), generation: entry.generation });
     }
     for prefix in observed.nodes.keys().filter(|key| !wanted.nodes.contains_key(*key)) {
         actions.push(Action::RemoveNode { prefix: *prefix });
@@ -96,10 +96,6 @@ fn sysctls(observed: &State, wanted: &State) -> Vec<Action> {
 
 fn attach(interface: &str, hook: LinkHook, program: &str) -> Action {
     Action::Attach { interface: interface.to_owned(), hook, program: program.to_owned() }
-}
-
-fn address(key: &AddrKey) -> Addr {
-    Addr { bytes: key.0 }
 }
 
 /// What an action changes, for counters and for people.

@@ -104,7 +104,6 @@ mod tests {
         assert!(next().await.unwrap_err().to_string().contains("last good content"));
         fs::write(&file, ONE).unwrap();
         assert!(next().await.is_ok());
-        drop(next);
         drop(from);
         tokio::time::timeout(Duration::from_secs(4), task).await.unwrap().unwrap();
     }

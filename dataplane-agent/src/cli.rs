@@ -1,0 +1,84 @@
+//! The command line of `podwire-agent`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use cni_shim::names::DEFAULT_SOCKET;
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::Options;
+use crate::{run, status};
+
+/// Podwire's agent: keeps the data plane of this node, and shows it.
+#[derive(Debug, Parser)]
+#[command(name = "podwire-agent", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the agent of this node until SIGTERM; pods keep their network afterwards
+    Run(Box<Options>),
+    /// Shows node, pods, peers, programs, counters and problems
+    Status(StatusOptions),
+}
+
+#[derive(Debug, clap::Args)]
+struct StatusOptions {
+    /// The agent's socket
+    #[arg(long, env = "PODWIRE_SOCKET", value_name = "FILE", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// As tables, or as the whole document
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn execute(self) -> Result<()> {
+        match self.command {
+            Command::Run(options) => run_agent(*options),
+            Command::Status(options) => show(&options),
+        }
+    }
+}
+
+fn run_agent(options: Options) -> Result<()> {
+    let settings = options.complete()?;
+    let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
+        format!("--log-level {}: use error, warn, info, debug or trace", settings.log_level)
+    })?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run::run(settings))
+}
+
+#[expect(clippy::print_stdout, reason = "the output of the command")]
+fn show(options: &StatusOptions) -> Result<()> {
+    let document = status::ask(&options.socket)?;
+    match options.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&document)?),
+        Output::Table => {
+            let status = serde_json::from_value(document)
+                .context("the agent is of another version: use --output json")?;
+            print!("{}", status::render(&status));
+        }
+    }
+    Ok(())
+}

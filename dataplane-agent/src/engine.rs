@@ -1,0 +1,215 @@
+//! The one task that owns the model and the kernel: everything that changes either goes through here.
+
+mod attach;
+mod orphans;
+mod reconcile;
+mod report;
+mod sweep;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cni_shim::protocol::{Call, Reply};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::compile::Compiled;
+use crate::ipam::Ipam;
+use crate::kernel::{Event, Kernel, KernelError, Observed, State};
+use crate::model::{Model, Node};
+use crate::nodes::NodeFileError;
+use crate::status::PeerStatus;
+use crate::store::{Store, StoreError};
+
+/// Maps, links and pins tell nothing when somebody changes them.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Events come in crowds.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Between two sweeps; what is missing in two of them is freed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// A request with the place for its reply.
+#[derive(Debug)]
+pub struct Command {
+    /// The request.
+    pub call: Call,
+    /// Where the reply goes.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// What the engine listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Requests of the socket.
+    pub commands: mpsc::Receiver<Command>,
+    /// Changes in the kernel.
+    pub events: mpsc::Receiver<Event>,
+    /// What the node file says.
+    pub nodes: mpsc::Receiver<Result<Vec<Node>, NodeFileError>>,
+    /// Ends the engine; dropped counts too.
+    pub stop: oneshot::Receiver<()>,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel cannot be looked at.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The state directory cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What an engine is made with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Nodes and settings; no attachments.
+    pub model: Model,
+    /// The locked state directory.
+    pub store: Store,
+    /// The socket's path, beside which the plugin's locks are.
+    pub socket: PathBuf,
+    /// Nanoseconds since boot, for generations.
+    pub boot_time_ns: u64,
+    /// What the kernel edge finds wrong with the host.
+    pub host_problems: fn() -> Vec<String>,
+}
+
+/// Model, kernel, and what is known about the difference.
+#[derive(Debug)]
+pub struct Engine<K> {
+    kernel: K,
+    model: Model,
+    ipam: Ipam,
+    store: Store,
+    socket: PathBuf,
+    host_problems: fn() -> Vec<String>,
+    last_generation: u64,
+    observed: Observed,
+    compiled: Compiled,
+    /// What was wanted when all was well the last time.
+    settled: Option<State>,
+    drift: BTreeMap<&'static str, u64>,
+    /// Why the last reconciliation did not get through.
+    failures: Vec<String>,
+    node_file_problem: Option<String>,
+    file_problems: BTreeMap<String, String>,
+    events_lost: bool,
+    /// Interfaces that the last sweep missed.
+    missing: BTreeSet<String>,
+}
+
+impl<K: Kernel> Engine<K> {
+    /// Takes over what an earlier agent left: files, entries, links.
+    ///
+    /// # Errors
+    /// When the state directory or the kernel cannot be read.
+    pub async fn start(kernel: K, setup: Setup) -> Result<Self, StartError> {
+        let loaded = setup.store.load()?;
+        let mut engine = Self {
+            kernel,
+            model: setup.model,
+            ipam: Ipam::default(),
+            store: setup.store,
+            socket: setup.socket,
+            host_problems: setup.host_problems,
+            last_generation: setup.boot_time_ns,
+            observed: Observed::default(),
+            compiled: Compiled::default(),
+            settled: None,
+            drift: BTreeMap::new(),
+            failures: Vec::new(),
+            node_file_problem: None,
+            file_problems: BTreeMap::new(),
+            events_lost: false,
+            missing: BTreeSet::new(),
+        };
+        engine.observed = engine.observe().await?;
+        engine.take_over(loaded);
+        Ok(engine)
+    }
+
+    /// Works until it is told to stop. What it set up stays and goes on forwarding.
+    pub async fn run(&mut self, mut inputs: Inputs) {
+        let mut due = Instant::now() + LOOK_EVERY;
+        let mut sweep = interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let soon = Instant::now() + DEBOUNCE;
+            tokio::select! {
+                _ = &mut inputs.stop => return,
+                Some(command) = inputs.commands.recv() => self.serve(command).await,
+                Some(news) = inputs.nodes.recv() => {
+                    self.take_nodes(news);
+                    due = due.min(soon);
+                }
+                event = inputs.events.recv(), if !self.events_lost => {
+                    self.take_event(event).await;
+                    due = due.min(soon);
+                }
+                () = sleep_until(due) => {
+                    self.reconcile().await;
+                    due = Instant::now() + LOOK_EVERY;
+                }
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+    }
+
+    async fn serve(&mut self, command: Command) {
+        let reply = match command.call {
+            Call::Add(call) => match self.add(&call).await {
+                Ok(added) => Reply::Added(added),
+                Err(failure) => Reply::Failed(failure),
+            },
+            Call::Del(call) => match self.del(&call).await {
+                Ok(()) => Reply::Deleted,
+                Err(failure) => Reply::Failed(failure),
+            },
+            Call::Status => self.status_reply().await,
+        };
+        // A client that went away finds what it asked for by asking again.
+        let _ = command.reply.send(reply);
+    }
+
+    async fn take_event(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Changed) => {}
+            Some(Event::LinkRemoved { ifindex, name }) => self.link_removed(ifindex, &name).await,
+            None => {
+                tracing::error!(
+                    "the kernel's events ended: changes are seen every {} s only",
+                    LOOK_EVERY.as_secs()
+                );
+                self.events_lost = true;
+            }
+        }
+    }
+
+    fn take_nodes(&mut self, news: Result<Vec<Node>, NodeFileError>) {
+        match news {
+            Ok(nodes) => {
+                if self.node_file_problem.take().is_some() || self.model.nodes != nodes {
+                    tracing::info!(nodes = nodes.len(), "node file read");
+                }
+                self.model.nodes = nodes;
+                let cidrs = self.model.own().map(|own| own.pod_cidrs.clone());
+                self.ipam.set_cidrs(&cidrs.unwrap_or_default());
+            }
+            Err(error) => {
+                tracing::error!(%error, "bad node file: the last good content stays in use");
+                self.node_file_problem = Some(error.to_string());
+            }
+        }
+    }
+
+    /// How the peers are reached, for `status`.
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        self.compiled.peers.iter().map(PeerStatus::from).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

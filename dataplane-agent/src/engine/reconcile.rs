@@ -1,0 +1,138 @@
+//! Look, compute, compare, act, until nothing is left to do.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Engine;
+use crate::compile::{compile, watched_sysctls};
+use crate::kernel::{Action, Kernel, KernelError, Observed};
+use crate::plan::{describe, is_drift, kind, plan};
+
+/// Devices come in the first round, what needs their index in the second; the rest is for somebody who
+/// interferes meanwhile.
+const ROUNDS_MAX: usize = 6;
+/// For one look or one action.
+const STEP_TIME_MAX: Duration = Duration::from_secs(10);
+
+impl<K: Kernel> Engine<K> {
+    /// Brings the kernel to what the model wants, as far as it goes. True when it went all the way.
+    pub async fn reconcile(&mut self) -> bool {
+        let mut failures = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            failures.clear();
+            match self.observe().await {
+                Ok(observed) => self.observed = observed,
+                Err(error) => {
+                    failures.push(error.to_string());
+                    break;
+                }
+            }
+            self.compiled = compile(&self.model, &self.observed);
+            if !self.compiled.uplinks.is_empty() {
+                self.model.last_uplinks.clone_from(&self.compiled.uplinks);
+            }
+            let actions = plan(&self.observed.state, &self.compiled.state);
+            if actions.is_empty() {
+                self.settle();
+                return true;
+            }
+            let total = actions.len();
+            failures = self.execute(actions).await;
+            if failures.len() == total {
+                break;
+            }
+        }
+        if failures.is_empty() {
+            failures.push(format!(
+                "after {ROUNDS_MAX} rounds there is still something to do: \
+                 does somebody else change the same things?"
+            ));
+        }
+        self.fail(failures);
+        false
+    }
+
+    /// Looks at the kernel.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(super) async fn observe(&mut self) -> Result<Observed, KernelError> {
+        let mut asked = watched_sysctls(&self.model, &self.observed);
+        loop {
+            let observed = limited("look at the kernel", self.kernel.observe(&asked)).await?;
+            // Which values matter depends on the interfaces that there are.
+            let wanted = watched_sysctls(&self.model, &observed);
+            if wanted.is_subset(&asked) {
+                return Ok(observed);
+            }
+            asked.extend(wanted);
+        }
+    }
+
+    /// Does one action, within a time limit.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub(super) async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {
+        limited("change the kernel", self.kernel.apply(action)).await
+    }
+
+    async fn execute(&mut self, actions: Vec<Action>) -> Vec<String> {
+        let mut failures = Vec::new();
+        for action in actions {
+            match self.apply(&action).await {
+                Ok(()) => self.record(&action),
+                Err(error) => failures.push(format!("{}: {error}", describe(&action))),
+            }
+        }
+        failures
+    }
+
+    fn record(&mut self, action: &Action) {
+        let swept = matches!(action, Action::Detach { interface, .. }
+            if self.model.released.contains(interface));
+        let drifted = self
+            .settled
+            .as_ref()
+            .is_some_and(|before| is_drift(action, before, &self.compiled.state));
+        if drifted && !swept {
+            let count = self.drift.entry(kind(action)).or_insert(0);
+            *count = count.saturating_add(1);
+            tracing::warn!("{} was changed by somebody else: put back", describe(action));
+        } else {
+            tracing::debug!("{}", describe(action));
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.settled.is_none() {
+            tracing::info!(uplinks = ?self.compiled.uplinks, mtu = self.compiled.pod_mtu,
+                "the data plane is as it should be");
+        } else if !self.failures.is_empty() {
+            tracing::info!("the data plane is as it should be again");
+        }
+        self.failures.clear();
+        self.settled = Some(self.compiled.state.clone());
+    }
+
+    /// Logs each failure once, not at every try.
+    fn fail(&mut self, failures: Vec<String>) {
+        for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
+            tracing::error!("{failure}");
+        }
+        self.failures = failures;
+    }
+}
+
+async fn limited<T>(
+    what: &str,
+    step: impl Future<Output = Result<T, KernelError>>,
+) -> Result<T, KernelError> {
+    timeout(STEP_TIME_MAX, step).await.unwrap_or_else(|elapsed| {
+        Err(KernelError {
+            what: format!("cannot {what} within {} s", STEP_TIME_MAX.as_secs()),
+            source: elapsed.into(),
+        })
+    })
+}

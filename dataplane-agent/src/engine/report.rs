@@ -1,0 +1,126 @@
+//! The status document, from what the engine knows.
+
+use cni_shim::protocol::{Failure, Reply};
+use dataplane_core::abi::{ABI_VERSION, Counter};
+
+use super::Engine;
+use crate::failure;
+use crate::kernel::{Kernel, KernelError};
+use crate::status::{CounterStatus, NodeStatus, PodStatus, PoolStatus, ProgramStatus, Status};
+
+impl<K: Kernel> Engine<K> {
+    pub(super) async fn status_reply(&mut self) -> Reply {
+        let status = self.status().await.map_err(|error| failure::kernel(&error));
+        let document = status.and_then(|status| {
+            serde_json::to_value(status).map_err(|error| failure::bad_request(&error.to_string()))
+        });
+        match document {
+            Ok(document) => Reply::Status(Box::new(document)),
+            Err(failure @ Failure { .. }) => Reply::Failed(failure),
+        }
+    }
+
+    /// The status document.
+    ///
+    /// # Errors
+    /// When programs or counters cannot be read.
+    pub async fn status(&mut self) -> Result<Status, KernelError> {
+        let programs = self.kernel.program_ids()?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            abi_version: ABI_VERSION,
+            settled: self.settled.is_some() && self.failures.is_empty(),
+            node: self.node_status(),
+            pools: self.pool_statuses(),
+            pods: self.pod_statuses(),
+            peers: self.peer_statuses(),
+            programs: programs.into_iter().map(|(name, id)| ProgramStatus { name, id }).collect(),
+            counters: self.counter_statuses()?,
+            drift: self.drift.iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect(),
+            problems: self.problems().await,
+        })
+    }
+
+    fn node_status(&self) -> NodeStatus {
+        let own = self.model.own();
+        NodeStatus {
+            name: self.model.own_name.clone(),
+            addresses: own.map(|own| own.addresses.clone()).unwrap_or_default(),
+            pod_cidrs: own.map(|own| own.pod_cidrs.clone()).unwrap_or_default(),
+            cluster_cidrs: self.model.cluster_cidrs(),
+            encapsulation: self.model.network.encapsulation,
+            uplinks: self.compiled.uplinks.clone(),
+            pod_mtu: self.compiled.pod_mtu,
+        }
+    }
+
+    fn pool_statuses(&self) -> Vec<PoolStatus> {
+        let status = |usage: crate::ipam::Usage| PoolStatus {
+            cidr: usage.cidr,
+            used: usage.used as u64,
+            capacity: u64::try_from(usage.capacity).unwrap_or(u64::MAX),
+        };
+        self.ipam.usage().into_iter().map(status).collect()
+    }
+
+    fn pod_statuses(&self) -> Vec<PodStatus> {
+        self.model
+            .attachments
+            .iter()
+            .map(|(name, attached)| PodStatus {
+                interface: name.clone(),
+                ifindex: attached.ifindex,
+                container_id: attached.attachment.container_id.clone(),
+                ifname: attached.attachment.ifname.clone(),
+                network: attached.network.clone(),
+                pod: attached.pod.clone(),
+                addresses: attached.addresses.clone(),
+                generation: attached.generation,
+                present: !self.missing.contains(name),
+            })
+            .collect()
+    }
+
+    fn counter_statuses(&mut self) -> Result<Vec<CounterStatus>, KernelError> {
+        let counted = self.kernel.counters()?;
+        let status = |counter: Counter| {
+            let stats = counted.get(&counter.number()).copied().unwrap_or_default();
+            let (kind, help) = match counter {
+                Counter::Path(path) => ("path", path.help()),
+                Counter::Drop(reason) => ("drop", reason.help()),
+            };
+            CounterStatus {
+                number: counter.number(),
+                name: counter.name().to_owned(),
+                kind: kind.to_owned(),
+                packets: stats.packets,
+                bytes: stats.bytes,
+                help: help.to_owned(),
+            }
+        };
+        Ok(Counter::all().map(status).collect())
+    }
+
+    async fn problems(&self) -> Vec<String> {
+        let mut problems = self.failures.clone();
+        problems.extend(self.node_file_problem.clone());
+        problems.extend(self.file_problems.values().cloned());
+        problems.extend(self.compiled.problems.iter().cloned());
+        for usage in self.ipam.usage().iter().filter(|usage| usage.is_high()) {
+            problems.push(format!(
+                "{} of {} addresses of {} are in use: remove pods, or give the node a larger network",
+                usage.used, usage.capacity, usage.cidr
+            ));
+        }
+        if self.events_lost {
+            problems.push(
+                "the kernel's events ended: changes are seen later; restart the agent".to_owned(),
+            );
+        }
+        // It may start programs and wait for them.
+        let of_host = tokio::task::spawn_blocking(self.host_problems).await;
+        problems.extend(of_host.unwrap_or_default());
+        problems
+    }
+}

@@ -1,0 +1,67 @@
+//! Frees what runtimes forgot: attachments and pins whose interface is gone.
+
+use std::collections::BTreeSet;
+
+use super::Engine;
+use crate::kernel::{Kernel, Observed};
+use crate::model::{Model, is_pod_interface};
+use crate::store::try_plugin_lock;
+
+impl<K: Kernel> Engine<K> {
+    /// Frees what was missing in the last sweep too, and still is when the plugin's lock is held.
+    pub(super) async fn sweep(&mut self) {
+        let Ok(observed) = self.observe().await else { return };
+        let now_missing = missing(&self.model, &observed);
+        let mut locks = Vec::new();
+        let mut suspects = BTreeSet::new();
+        for name in now_missing.intersection(&self.missing) {
+            match try_plugin_lock(&self.socket, name) {
+                Ok(Some(lock)) => {
+                    locks.push(lock);
+                    suspects.insert(name.clone());
+                }
+                // The plugin is at it, or we are: one lock serves many names. The next sweep.
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, interface = name, "cannot sweep"),
+            }
+        }
+        self.missing = now_missing;
+        if suspects.is_empty() {
+            return;
+        }
+        let Ok(observed) = self.observe().await else { return };
+        let gone = missing(&self.model, &observed);
+        for name in suspects.intersection(&gone) {
+            self.free(name).await;
+        }
+        self.model.released = suspects.intersection(&gone).cloned().collect();
+        self.reconcile().await;
+        // While the locks are held: behind them the plugin may make the same name anew.
+        self.model.released.clear();
+        drop(locks);
+    }
+
+    async fn free(&mut self, name: &str) {
+        match self.forget(name).await {
+            Ok(()) => {
+                self.missing.remove(name);
+                tracing::info!(interface = name, "its interface is gone without a DEL: freed");
+            }
+            Err(error) => tracing::error!(%error, interface = name, "cannot free"),
+        }
+    }
+}
+
+/// Attachments and pins whose interface does not exist.
+fn missing(model: &Model, observed: &Observed) -> BTreeSet<String> {
+    let index = |name: &str| observed.interfaces.get(name).map(|link| link.ifindex);
+    let attached = model
+        .attachments
+        .iter()
+        .filter(|(name, attached)| index(name) != Some(attached.ifindex))
+        .map(|(name, _)| name);
+    let unnamed = model.orphans.keys();
+    let pinned = observed.state.links.keys().map(|(name, _)| name);
+    let without = unnamed.chain(pinned).filter(|name| index(name).is_none());
+    attached.chain(without).filter(|name| is_pod_interface(name)).cloned().collect()
+}

@@ -1,0 +1,58 @@
+//! Errors as the plugin passes them on: the codes of the CNI specification (1.1, section 5) and ours.
+
+use cni_shim::protocol::{Failure, PROTOCOL_VERSION};
+
+use crate::ipam::Exhausted;
+use crate::kernel::KernelError;
+use crate::store::StoreError;
+
+const IO: u32 = 5;
+const DECODE: u32 = 6;
+const TRY_AGAIN: u32 = 11;
+const UNAVAILABLE: u32 = 50;
+const PROTOCOL: u32 = 100;
+const CONFLICT: u32 = 101;
+
+fn failure(code: u32, message: &str, details: impl Into<String>) -> Failure {
+    Failure { code, message: message.to_owned(), details: details.into() }
+}
+
+/// The kernel refused.
+pub(crate) fn kernel(error: &KernelError) -> Failure {
+    failure(IO, "the kernel refused", error.to_string())
+}
+
+/// The state directory failed.
+pub(crate) fn store(error: &StoreError) -> Failure {
+    failure(IO, "the agent's state directory failed", error.to_string())
+}
+
+/// The request is not of this protocol.
+pub(crate) fn bad_request(details: &str) -> Failure {
+    failure(DECODE, "the agent does not understand the request", details)
+}
+
+/// It will work later.
+pub(crate) fn try_again(message: &str, details: &str) -> Failure {
+    failure(TRY_AGAIN, message, format!("{details}; try again later"))
+}
+
+/// No address is left.
+pub(crate) fn exhausted(error: &Exhausted) -> Failure {
+    let details = format!("{error}: remove pods, or give the node a larger pod network");
+    failure(UNAVAILABLE, "no pod address is free", details)
+}
+
+/// Plugin and agent are too far apart.
+pub(crate) fn version(theirs: u64) -> Failure {
+    let details = format!(
+        "the agent speaks version {PROTOCOL_VERSION} of the protocol, the request is of version \
+         {theirs}: install plugin and agent of the same release"
+    );
+    failure(PROTOCOL, "plugin and agent do not match", details)
+}
+
+/// The attachment exists with another interface.
+pub(crate) fn conflict(details: &str) -> Failure {
+    failure(CONFLICT, "the interface exists", details)
+}

@@ -1,0 +1,177 @@
+//! The Unix socket: framing, limits, and the way to the engine.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cni_shim::protocol::{
+    Failure, MESSAGE_BYTES_MAX, MessageError, PROTOCOL_VERSION, Reply, Request, encode,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::engine::Command;
+use crate::failure;
+
+/// For one connection, from accept to reply.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
+/// At the same time; more wait in the socket's queue.
+const CONNECTIONS_MAX: usize = 128;
+
+/// Why the socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Somebody listens there.
+    #[error(
+        "another agent listens at {}: stop it first, or give this one another --socket",
+        _0.display()
+    )]
+    Busy(PathBuf),
+    /// It is not a socket.
+    #[error("{} exists and is not a socket: remove it, or give another --socket", _0.display())]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("cannot listen at {}: {source}", socket.display())]
+    Io {
+        /// Where.
+        socket: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// A socket that is removed from the file system when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    socket: PathBuf,
+    inode: u64,
+    time_max: Duration,
+}
+
+impl Server {
+    /// Listens at `socket`, for its owner alone. Replaces a socket that nobody listens at.
+    ///
+    /// # Errors
+    /// When somebody listens there, something else is there, or the system refuses.
+    pub fn bind(socket: &Path) -> Result<Self, ServerError> {
+        match fs::symlink_metadata(socket) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(ServerError::NotASocket(socket.to_owned()));
+            }
+            Ok(_) if std::os::unix::net::UnixStream::connect(socket).is_ok() => {
+                return Err(ServerError::Busy(socket.to_owned()));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        let (listener, inode) = listen(socket)
+            .map_err(|source| ServerError::Io { socket: socket.to_owned(), source })?;
+        Ok(Self { listener, socket: socket.to_owned(), inode, time_max: CONNECTION_TIME_MAX })
+    }
+
+    /// Serves until this future is dropped.
+    pub async fn serve(&self, engine: mpsc::Sender<Command>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let (engine, time_max) = (engine.clone(), self.time_max);
+                    tokio::spawn(async move {
+                        let _place = place;
+                        let served = timeout(time_max, converse(stream, &engine)).await;
+                        if !matches!(served, Ok(Ok(()))) {
+                            tracing::debug!(?served, "a connection ended early");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Only what is ours: a successor may have put its own there.
+        if fs::symlink_metadata(&self.socket).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = fs::remove_file(&self.socket);
+        }
+    }
+}
+
+/// Made beside its place and renamed, so that it is never there with other permissions.
+fn listen(socket: &Path) -> io::Result<(UnixListener, u64)> {
+    let new = socket.with_extension(format!("new{}", std::process::id()));
+    let _ = fs::remove_file(&new);
+    let listener = UnixListener::bind(&new)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    let inode = fs::symlink_metadata(&new)?.ino();
+    fs::rename(&new, socket)?;
+    Ok((listener, inode))
+}
+
+async fn converse(
+    mut stream: UnixStream,
+    engine: &mpsc::Sender<Command>,
+) -> Result<(), MessageError> {
+    let reply = match read_request(&mut stream).await {
+        Ok(request) => ask(request, engine).await,
+        Err(ReadError::Refused(failure)) => Reply::Failed(failure),
+        Err(ReadError::Io(error)) => return Err(error.into()),
+    };
+    let message = encode(&reply).or_else(|error| {
+        encode(&Reply::Failed(failure::bad_request(&format!("no reply: {error}"))))
+    })?;
+    stream.write_all(&message).await?;
+    Ok(stream.shutdown().await?)
+}
+
+enum ReadError {
+    Io(io::Error),
+    Refused(Failure),
+}
+
+async fn read_request(stream: &mut UnixStream) -> Result<Request, ReadError> {
+    let length = stream.read_u32().await.map_err(ReadError::Io)?;
+    if length > MESSAGE_BYTES_MAX {
+        let error = MessageError::TooLong(u64::from(length)).to_string();
+        return Err(ReadError::Refused(failure::bad_request(&error)));
+    }
+    let mut body = Vec::new();
+    let read = stream.take(u64::from(length)).read_to_end(&mut body).await;
+    if read.map_err(ReadError::Io)? < length as usize {
+        return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into()));
+    }
+    parse(&body).map_err(ReadError::Refused)
+}
+
+/// The version first: another version may have calls that do not parse.
+fn parse(body: &[u8]) -> Result<Request, Failure> {
+    let refuse = |error: serde_json::Error| failure::bad_request(&error.to_string());
+    let document: serde_json::Value = serde_json::from_slice(body).map_err(refuse)?;
+    match document.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version != u64::from(PROTOCOL_VERSION) => Err(failure::version(version)),
+        Some(_) | None => serde_json::from_value(document).map_err(refuse),
+    }
+}
+
+async fn ask(request: Request, engine: &mpsc::Sender<Command>) -> Reply {
+    let (reply, answer) = oneshot::channel();
+    let sent = engine.send(Command { call: request.call, reply }).await.is_ok();
+    match answer.await {
+        Ok(reply) if sent => reply,
+        Ok(_) | Err(_) => Reply::Failed(failure::try_again("the agent stops", "no reply")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

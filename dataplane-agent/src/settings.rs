@@ -1,0 +1,272 @@
+//! What `podwire-agent run` is told: flags, environment, configuration file, in this order.
+
+use std::path::{Path, PathBuf};
+
+use cni_shim::names::{DEFAULT_BPFFS, DEFAULT_SOCKET};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::model::{Encapsulation, Network};
+use crate::nodes::cidr_fault;
+
+/// Where the agent keeps its state unless told otherwise.
+const DEFAULT_STATE_DIR: &str = "/run/podwire";
+/// The VXLAN identifier has 24 bits.
+const VNI_MAX: u32 = (1 << 24) - 1;
+
+/// Options of `run`. Each can stand in the environment and, under its name without dashes in front, in
+/// the configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// Name of this node in the node file
+    #[arg(long, env = "PODWIRE_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// TOML file with all nodes: [[node]] name, addresses, pod_cidrs; its changes are followed
+    #[arg(long, env = "PODWIRE_NODES_FILE", value_name = "FILE")]
+    pub nodes_file: Option<PathBuf>,
+    /// A pod network of the whole cluster; can be repeated [default: what the nodes have]
+    #[arg(long, env = "PODWIRE_CLUSTER_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    pub cluster_cidr: Vec<IpNet>,
+    /// How packets reach other nodes: as they are, inside VXLAN, or as they are to nodes on the same
+    /// link and inside VXLAN to others [default: auto]
+    #[arg(long, env = "PODWIRE_ENCAPSULATION", value_enum, value_name = "MODE")]
+    pub encapsulation: Option<Encapsulation>,
+    /// UDP port of VXLAN, the same on all nodes [default: 8472]
+    #[arg(long, env = "PODWIRE_VXLAN_PORT", value_name = "PORT")]
+    pub vxlan_port: Option<u16>,
+    /// VXLAN network identifier, the same on all nodes [default: 20567]
+    #[arg(long, env = "PODWIRE_VXLAN_VNI", value_name = "VNI")]
+    pub vxlan_vni: Option<u32>,
+    /// A device to other nodes; can be repeated [default: the one that has the node's address]
+    #[arg(long, env = "PODWIRE_UPLINK", value_name = "DEVICE", value_delimiter = ',')]
+    pub uplink: Vec<String>,
+    /// Unix socket for the CNI plugin and for `status` [default: /run/podwire/agent.sock]
+    #[arg(long, env = "PODWIRE_SOCKET", value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+    /// Directory for pins, in a mounted bpffs [default: /sys/fs/bpf/podwire]
+    #[arg(long, env = "PODWIRE_BPFFS", value_name = "DIR")]
+    pub bpffs: Option<PathBuf>,
+    /// Directory for attachments and the lock [default: /run/podwire]
+    #[arg(long, env = "PODWIRE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// error, warn, info, debug, trace, or a filter per module [default: info]
+    #[arg(long, env = "PODWIRE_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// TOML file with the same options; flags and environment win
+    #[arg(long, env = "PODWIRE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// Options that are complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of this node.
+    pub node_name: String,
+    /// The node file.
+    pub nodes_file: PathBuf,
+    /// How the cluster is connected.
+    pub network: Network,
+    /// The agent's socket.
+    pub socket: PathBuf,
+    /// Directory for pins.
+    pub bpffs: PathBuf,
+    /// Directory for attachments and the lock.
+    pub state_dir: PathBuf,
+    /// Filter of the log.
+    pub log_level: String,
+}
+
+/// Why options are refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The configuration file cannot be read.
+    #[error("{}: cannot be read: {source}; correct --config", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{}: {source}", file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// With line, column and field.
+        source: Box<toml::de::Error>,
+    },
+    /// An option is missing.
+    #[error("{0} is missing: {1}")]
+    Missing(&'static str, &'static str),
+    /// An option makes no sense.
+    #[error("{0}: {1}")]
+    Bad(&'static str, String),
+}
+
+impl Options {
+    /// Reads the configuration file, fills in defaults, and checks.
+    ///
+    /// # Errors
+    /// When the file is bad, an option is missing, or makes no sense.
+    pub fn complete(self) -> Result<Settings, SettingsError> {
+        let file = match &self.config {
+            Some(file) => read(file)?,
+            None => Self::default(),
+        };
+        let given = self.or(file);
+        let default = Network::default();
+        let network = Network {
+            encapsulation: given.encapsulation.unwrap_or(default.encapsulation),
+            vxlan_port: given.vxlan_port.unwrap_or(default.vxlan_port),
+            vxlan_vni: given.vxlan_vni.unwrap_or(default.vxlan_vni),
+            cluster_cidrs: given.cluster_cidr,
+            uplinks: given.uplink,
+        };
+        check(&network)?;
+        Ok(Settings {
+            node_name: given.node_name.filter(|name| !name.is_empty()).ok_or(
+                SettingsError::Missing("--node-name", "say which node of the node file this is"),
+            )?,
+            nodes_file: given.nodes_file.ok_or(SettingsError::Missing(
+                "--nodes-file",
+                "name the TOML file that lists the nodes of the cluster",
+            ))?,
+            network,
+            socket: given.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            bpffs: given.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()),
+            state_dir: given.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            node_name: self.node_name.or(other.node_name),
+            nodes_file: self.nodes_file.or(other.nodes_file),
+            cluster_cidr: if self.cluster_cidr.is_empty() {
+                other.cluster_cidr
+            } else {
+                self.cluster_cidr
+            },
+            encapsulation: self.encapsulation.or(other.encapsulation),
+            vxlan_port: self.vxlan_port.or(other.vxlan_port),
+            vxlan_vni: self.vxlan_vni.or(other.vxlan_vni),
+            uplink: if self.uplink.is_empty() { other.uplink } else { self.uplink },
+            socket: self.socket.or(other.socket),
+            bpffs: self.bpffs.or(other.bpffs),
+            state_dir: self.state_dir.or(other.state_dir),
+            log_level: self.log_level.or(other.log_level),
+            config: self.config,
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Options, SettingsError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| SettingsError::Unreadable { file: file.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|source| SettingsError::Syntax { file: file.to_owned(), source: source.into() })
+}
+
+fn check(network: &Network) -> Result<(), SettingsError> {
+    let cidrs = &network.cluster_cidrs;
+    for (at, cidr) in cidrs.iter().enumerate() {
+        if let Some(what) = cidr_fault(cidr) {
+            return Err(SettingsError::Bad("--cluster-cidr", what));
+        }
+        let mut before = cidrs.iter().take(at);
+        let overlap = |other: &&IpNet| other.contains(cidr) || cidr.contains(*other);
+        if let Some(other) = before.find(overlap) {
+            let what = format!("{cidr} overlaps {other}: give each network once");
+            return Err(SettingsError::Bad("--cluster-cidr", what));
+        }
+    }
+    if network.vxlan_vni == 0 || network.vxlan_vni > VNI_MAX {
+        let what = format!("{} is not within 1 to {VNI_MAX}", network.vxlan_vni);
+        return Err(SettingsError::Bad("--vxlan-vni", what));
+    }
+    if network.vxlan_port == 0 {
+        return Err(SettingsError::Bad("--vxlan-port", "0 is not a port".to_owned()));
+    }
+    let bad_name = |name: &&String| name.is_empty() || name.len() > 15 || name.contains('/');
+    if let Some(name) = network.uplinks.iter().find(bad_name) {
+        let what = format!("\"{name}\" is not the name of a device");
+        return Err(SettingsError::Bad("--uplink", what));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(options: Options) -> Result<Settings, String> {
+        options.complete().map_err(|error| error.to_string())
+    }
+
+    fn least() -> Options {
+        Options {
+            node_name: Some("a".to_owned()),
+            nodes_file: Some("n.toml".into()),
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = complete(least()).unwrap();
+        assert_eq!(settings.network, Network::default());
+        assert_eq!(settings.socket, Path::new("/run/podwire/agent.sock"));
+        assert_eq!(settings.bpffs, Path::new("/sys/fs/bpf/podwire"));
+        assert_eq!(settings.state_dir, Path::new("/run/podwire"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(complete(Options::default()).unwrap_err().contains("--node-name is missing"));
+        let error = complete(Options { nodes_file: None, ..least() }).unwrap_err();
+        assert!(error.contains("--nodes-file is missing"), "{error}");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("agent.toml");
+        let text = "node-name = \"b\"\nvxlan-port = 4789\ncluster-cidr = [\"10.0.0.0/8\"]\n\
+                    encapsulation = \"vxlan\"\nuplink = [\"eth7\"]\n";
+        std::fs::write(&file, text).unwrap();
+        let options =
+            Options { config: Some(file.clone()), uplink: vec!["eth1".to_owned()], ..least() };
+        let settings = complete(options.clone()).unwrap();
+        assert_eq!(settings.node_name, "a");
+        assert_eq!(settings.network.uplinks, ["eth1"]);
+        assert_eq!(settings.network.vxlan_port, 4789);
+        assert_eq!(settings.network.encapsulation, Encapsulation::Vxlan);
+        assert_eq!(settings.network.cluster_cidrs.len(), 1);
+        std::fs::write(&file, "\nvxlan-prot = 1\n").unwrap();
+        let error = complete(options).unwrap_err();
+        assert!(error.contains("line 2") && error.contains("vxlan-prot"), "{error}");
+    }
+
+    #[test]
+    fn senseless_values() {
+        let bad = |change: fn(&mut Options)| {
+            let mut options = least();
+            change(&mut options);
+            complete(options).unwrap_err()
+        };
+        assert!(bad(|o| o.vxlan_vni = Some(1 << 24)).contains("--vxlan-vni"));
+        assert!(bad(|o| o.vxlan_port = Some(0)).contains("--vxlan-port"));
+        assert!(bad(|o| o.uplink = vec!["a/b".to_owned()]).contains("--uplink"));
+        let error = bad(|o| o.cluster_cidr = vec!["10.1.0.0/8".parse().unwrap()]);
+        assert!(error.contains("write 10.0.0.0/8"), "{error}");
+        let error = bad(|o| o.cluster_cidr = vec!["::ffff:0:0/90".parse().unwrap()]);
+        assert!(error.contains("IPv4-mapped"), "{error}");
+        let error = bad(|o| {
+            o.cluster_cidr = vec!["10.0.0.0/8".parse().unwrap(), "10.1.0.0/16".parse().unwrap()];
+        });
+        assert!(error.contains("overlaps 10.0.0.0/8"), "{error}");
+    }
+}
