@@ -18,7 +18,8 @@ mod to_pod;
 mod tunnel;
 mod verdict;
 
-/// Never runs: a reachable panic makes the verifier refuse the program, which every test run would see.
+/// Never runs: a reachable panic makes the verifier (as of 6.18) refuse the program, which every test
+/// run would see.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
