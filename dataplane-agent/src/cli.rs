@@ -1,10 +1,12 @@
 //! The command line of `podwire-agent`.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use cni_shim::names::DEFAULT_SOCKET;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::Options;
@@ -57,16 +59,29 @@ impl Cli {
 
 fn run_agent(options: Options) -> Result<()> {
     let settings = options.complete()?;
-    let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
-        format!("--log-level {}: use error, warn, info, debug or trace", settings.log_level)
-    })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    start_log(&settings.log_level)?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?
         .block_on(run::run(settings))
+}
+
+/// A plain level is meant for the agent: its libraries stay silent unless something is wrong.
+fn start_log(level: &str) -> Result<()> {
+    let filter = match level.parse::<LevelFilter>() {
+        Ok(own) => format!("{},{}={own}", own.min(LevelFilter::WARN), env!("CARGO_CRATE_NAME")),
+        Err(_) => level.to_owned(),
+    };
+    let filter = EnvFilter::try_new(filter)
+        .with_context(|| format!("--log-level {level}: use error, warn, info, debug or trace"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
