@@ -1,6 +1,6 @@
 //! The real kernel: BPF through aya, devices and routes through netlink, one table through `nft`.
 //!
-//! All calls act in the network namespace of the calling thread; all threads of the agent share one.
+//! All calls act in the network namespace of the calling thread; the agent's threads share one.
 
 mod bpf;
 mod device;

@@ -241,7 +241,7 @@ fn what_somebody_changes_is_seen_and_healed() {
             "ip addr del 10.244.1.1/32 dev podwire0",
             "ip -6 addr del fd00:10:244:1::1/128 dev podwire0",
             "ip route del 10.244.0.0/16",
-            "ip route change 10.244.0.0/16 dev podwire0 src 10.244.1.1 mtu 1400 proto 80 scope link",
+            "ip route change 10.244.0.0/16 dev podwire0 src 10.244.1.1 mtu 99 proto 80 scope link",
             "ip route replace 10.244.0.0/16 dev up0.5 proto 80",
             "ip route replace 10.244.0.0/16 dev podwire0 proto static",
             "ip -6 route del fd00:10:244::/48 dev podwire0",
@@ -361,6 +361,33 @@ fn another_program_is_exchanged_in_its_pin_and_its_links() {
 }
 
 #[test]
+fn an_exchange_that_was_cut_short_is_finished() {
+    isolated(async |bpffs| {
+        let mut kernel = node(bpffs).await;
+        run("ip link add pod0 type veth peer pod0p");
+        let attach = Action::Attach {
+            interface: "pod0".to_owned(),
+            hook: LinkHook::Ingress,
+            program: PROGRAM_TO_POD.to_owned(),
+        };
+        kernel.apply(&attach).await.unwrap();
+        let links = link_ids(bpffs);
+        drop(kernel);
+        // The links had been moved to the new program, but its pin not yet renamed.
+        let pins = Pins(bpffs.to_owned());
+        let half = bpffs.join("programs").join(format!("{PROGRAM_FROM_POD}_new"));
+        fs::rename(pins.program(PROGRAM_TO_POD), &half).unwrap();
+        let pin = pins.link("pod0", Hook::Ingress);
+        fs::rename(&pin, format!("{}-removing", pin.display())).unwrap();
+        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        assert!(!half.exists());
+        assert_eq!(link_ids(bpffs), links);
+        let key = ("pod0".to_owned(), LinkHook::Ingress);
+        assert_eq!(observe(&mut kernel).await.links[&key], PROGRAM_FROM_POD);
+    });
+}
+
+#[test]
 fn a_link_of_a_removed_interface_is_exchanged_or_dropped() {
     isolated(async |bpffs| {
         let mut kernel = node(bpffs).await;
@@ -428,8 +455,8 @@ fn maps_of_another_layout_are_refused() {
         let maps = bpffs.join("maps");
         fs::create_dir_all(&maps).unwrap();
         run(&format!(
-            "bpftool map create {}/{MAP_PODS} type hash key 16 value 32 entries 100 name {MAP_PODS}",
-            maps.display()
+            "bpftool map create {} type hash key 16 value 32 entries 100 name {MAP_PODS}",
+            maps.join(MAP_PODS).display()
         ));
         let error = LiveKernel::open(bpffs).err().unwrap().to_string();
         assert!(error.contains(MAP_PODS) && error.contains("maximum of entries 100"), "{error}");
@@ -512,6 +539,25 @@ fn changes_are_told() {
             }
         }
         panic!("the removal of a link was not told");
+    });
+}
+
+#[test]
+fn more_changes_than_the_socket_holds_do_not_end_the_watch() {
+    isolated(async |_| {
+        let mut events = watch().unwrap();
+        // Nobody reads meanwhile: this thread is the runtime.
+        run(
+            "for i in $(seq 4000); do echo addr add 10.8.$((i / 250)).$((i % 250))/32 dev lo; done \
+             | ip -batch -",
+        );
+        let mut told = 0;
+        while next(&mut events).await.is_some() {
+            told += 1;
+        }
+        assert!((1..4000).contains(&told), "{told}");
+        run("ip addr add 10.9.9.9/32 dev lo");
+        assert_eq!(next(&mut events).await, Some(Event::Changed));
     });
 }
 

@@ -77,7 +77,7 @@ impl Bpf {
         for (name, program) in &mut self.programs {
             let path = self.pins.program(name);
             if !path.exists() {
-                tracing::warn!(pin = %path.display(), "the pin of a program was removed; pinned again");
+                tracing::warn!(pin = %path.display(), "a program's pin was removed; pinned again");
                 program.pin(&path).context(|| format!("pin {}", path.display()))?;
             }
         }
@@ -185,8 +185,8 @@ fn other_version(path: &Path, pins: &Pins, why: &str) -> KernelError {
     refusal(
         path.display().to_string(),
         format!(
-            "{why}. Run the version that pinned it, or remove {} (all pods of this node are without \
-             network until they are made again) and start this one",
+            "{why}. Run the version that pinned it, or remove {} (all pods of this node are \
+             without network until they are made again) and start this one",
             pins.0.display()
         ),
     )
@@ -221,8 +221,8 @@ fn map_ids(maps: &BTreeMap<&'static str, MapData>) -> Result<BTreeSet<u32>, Kern
 }
 
 /// Leaves pinned programs that are the same, and exchanges the others: pinned under a second name,
-/// then every link is moved in place, then the second name becomes the first. Killed in between, the
-/// next start knows from the two pins which program of ours a link runs.
+/// then every link is moved in place, then the second name becomes the first. Killed in between,
+/// the next start knows from the two pins which program of ours a link runs.
 fn take_over(pins: &Pins, mut fresh: Ebpf, maps: &BTreeSet<u32>) -> Result<(), KernelError> {
     let mut known = BTreeMap::new();
     let mut stale = BTreeSet::new();
@@ -250,7 +250,10 @@ fn take_over(pins: &Pins, mut fresh: Ebpf, maps: &BTreeSet<u32>) -> Result<(), K
             SchedClassifier::from_pin(&path).context(|| format!("open {}", path.display()))?;
         current.insert(name, program);
     }
-    move_links(pins, &known, &mut current)?;
+    let moved = move_links(pins, &known, &mut current)?;
+    if !known.is_empty() {
+        tracing::info!(exchanged = ?stale, links = moved, "pinned programs taken over");
+    }
     for name in stale {
         let (path, path_new) = (pins.program(name), new_pin(pins, name));
         fs::rename(&path_new, &path)
@@ -259,25 +262,31 @@ fn take_over(pins: &Pins, mut fresh: Ebpf, maps: &BTreeSet<u32>) -> Result<(), K
     Ok(())
 }
 
-/// Moves each pinned link that runs an earlier program of ours to the current one.
+/// Moves each pinned link that runs an earlier program of ours to the current one, and counts them.
 fn move_links(
     pins: &Pins,
     known: &BTreeMap<u32, &'static str>,
     current: &mut BTreeMap<&'static str, SchedClassifier>,
-) -> Result<(), KernelError> {
+) -> Result<usize, KernelError> {
+    let mut moved = 0;
     for pin in link::list(pins)? {
         let name = known.get(&pin.link.program);
         let Some(program) = name.and_then(|name| current.get_mut(name)) else { continue };
         let id = program.info().context(|| format!("ask for {name:?}"))?.id();
-        if id != pin.link.program && !link::update(&pin.path, program)? {
+        if id == pin.link.program {
+            continue;
+        }
+        if link::update(&pin.path, program)? {
+            moved += 1;
+        } else {
             link::remove(&pin.path, pin.link.id)?;
         }
     }
-    Ok(())
+    Ok(moved)
 }
 
-/// The same instructions on the same maps. A program with a map of its own (constants) never is: the
-/// tag does not tell what is in it.
+/// The same instructions on the same maps. A program with a map of its own (constants) never is:
+/// the tag does not tell what is in it.
 fn is_same(
     pinned: &ProgramInfo,
     fresh: &ProgramInfo,

@@ -21,7 +21,7 @@ pub(super) fn refusal(what: impl Into<String>, why: impl Into<String>) -> Kernel
     KernelError { what: what.into(), source: why.into().into() }
 }
 
-/// The error and its causes in one line: those of aya name the call, and only their cause the reason.
+/// The error and its causes in one line: those of aya name the call, only their cause the reason.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -133,7 +133,7 @@ pub(super) fn finish_removals(pins: &Pins) -> Result<(), KernelError> {
         let path = entry.context(|| format!("read {}", directory.display()))?.path();
         let name = path.to_str().and_then(|path| path.strip_suffix(REMOVING));
         let Some(original) = name.map(PathBuf::from) else { continue };
-        // Back to where it was; the plan knows whether it is wanted. If a new link is there, it goes.
+        // Back to where it was; the plan knows if it is wanted. If a new link is there, it goes.
         if rename_new(&path, &original).is_err() {
             unless_gone(fs::remove_file(&path)).context(|| format!("remove {}", path.display()))?;
         }
@@ -198,7 +198,8 @@ fn look(path: &Path) -> Result<Option<TcxLink>, KernelError> {
 fn foreign(path: &Path) -> KernelError {
     refusal(
         path.display().to_string(),
-        "this is not the pin of a TCX link of ours; remove it, or choose another directory with --bpffs",
+        "this is not the pin of a TCX link of ours; remove it, or choose another directory with \
+         --bpffs",
     )
 }
 

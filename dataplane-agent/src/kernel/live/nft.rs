@@ -25,7 +25,7 @@ pub(super) struct Nft {
 }
 
 impl Nft {
-    /// The rules of the table; rules that nobody wants when it is not as it was put by this process.
+    /// The rules of the table; rules that nobody wants when it is not as this process put it.
     pub(super) async fn observe(&mut self) -> Result<Option<NftRules>, KernelError> {
         let Some(listing) = list().await? else { return Ok(None) };
         Ok(Some(match &self.put {
@@ -116,11 +116,11 @@ async fn run(arguments: &[&str], input: &str) -> Result<Output, KernelError> {
 
 /// The transaction.
 ///
-/// - What leaves the cluster gets the node's address. A pod's packet to its own node is input and not
-///   touched; one to another node's address leaves by the uplink and is masqueraded.
-/// - Pods behind an address that somebody translates (cluster IPs of kube-proxy, hostPort): our direct
-///   path skips connection tracking, so the answer must come back through this node, which it does when
-///   the source is this node's address among the pods.
+/// - What leaves the cluster gets the node's address. A pod's packet to its own node is input and
+///   not touched; one to another node's address leaves by the uplink and is masqueraded.
+/// - Pods behind an address that somebody translates (cluster IPs of kube-proxy, hostPort): our
+///   direct path skips connection tracking, so the answer must come back through this node, which
+///   it does when the source is this node's address among the pods.
 /// - Pods must not reach a node's tunnel port, also not by an address that is translated to it.
 fn ruleset(rules: &NftRules) -> String {
     let mut text = format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");

@@ -20,6 +20,11 @@ const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 const CAP_SYS_ADMIN: u32 = 21;
 
+const PRIVATE: &str = "what is mounted here is so for this process only (a private mount \
+    namespace), and would vanish with it, maps, programs and all: mount it on the host (`mount -t \
+    bpf bpf /sys/fs/bpf`), let a container propagate it, and start the agent with `nsenter \
+    --net=...`, not with `ip netns exec`";
+
 /// Checks privileges, kernel, bpffs and tools.
 ///
 /// # Errors
@@ -79,6 +84,10 @@ fn bpf_filesystem(bpffs: &Path) -> Result<(), KernelError> {
     let directory = existing(bpffs);
     let what = || format!("check {} (--bpffs)", directory.display());
     let kind = nix::sys::statfs::statfs(&directory).context(what)?.filesystem_type();
+    let mounts = mounts_of_host()?;
+    if kind.0 != BPFFS_MAGIC && is_mounted(&mounts, bpffs) {
+        return Err(refusal(what(), PRIVATE));
+    }
     if kind.0 != BPFFS_MAGIC {
         return Err(refusal(
             what(),
@@ -88,21 +97,29 @@ fn bpf_filesystem(bpffs: &Path) -> Result<(), KernelError> {
     }
     let device = fs::metadata(&directory).context(what)?.st_dev();
     let device = format!("{}:{}", major(device), minor(device));
-    let mounts = match fs::read_to_string("/proc/1/mountinfo") {
-        Ok(mounts) => mounts,
-        // In a container, process 1 may be somebody else's: then nothing can be said.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
-        Err(error) => return Err(error).context(|| "read /proc/1/mountinfo".to_owned()),
-    };
-    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some(&device)) {
-        return Err(refusal(
-            what(),
-            "it is mounted in a mount namespace of this process only, and would vanish with it, maps, \
-             programs and all: mount it on the host (`mount -t bpf bpf /sys/fs/bpf`), and do not start \
-             the agent through `ip netns exec` (use `nsenter --net=/run/netns/NAME`)",
-        ));
+    let is_known = mounts.lines().any(|line| line.split(' ').nth(2) == Some(&device));
+    // Without the list nothing can be said.
+    if !is_known && !mounts.is_empty() {
+        return Err(refusal(what(), PRIVATE));
     }
     Ok(())
+}
+
+/// The mounts of process 1; empty in a container that must not see them.
+fn mounts_of_host() -> Result<String, KernelError> {
+    match fs::read_to_string("/proc/1/mountinfo") {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(String::new()),
+        result => result.context(|| "read /proc/1/mountinfo".to_owned()),
+    }
+}
+
+/// Whether the host has a BPF filesystem where this process has none.
+fn is_mounted(mounts: &str, path: &Path) -> bool {
+    mounts.lines().any(|line| {
+        let is_bpf = line.split(' ').skip_while(|field| *field != "-").nth(1) == Some("bpf");
+        let point = line.split(' ').nth(4);
+        is_bpf && point.is_some_and(|point| path.starts_with(point))
+    })
 }
 
 fn existing(path: &Path) -> PathBuf {
@@ -122,6 +139,14 @@ mod tests {
         assert_eq!(version("6.6.0"), Some((6, 6)));
         assert_eq!(version("6.1-rc3"), Some((6, 1)));
         assert_eq!(version("unknown"), None);
+    }
+
+    #[test]
+    fn the_mounts_of_the_host_tell_of_a_private_namespace() {
+        let mounts = "31 24 0:27 / /sys/fs/bpf rw,nosuid shared:9 - bpf bpf rw,mode=700\n";
+        assert!(is_mounted(mounts, Path::new("/sys/fs/bpf/podwire")));
+        assert!(!is_mounted(mounts, Path::new("/sys/fs/bpf2/podwire")));
+        assert!(!is_mounted(&mounts.replace(" bpf bpf", " ext4 bpf"), Path::new("/sys/fs/bpf")));
     }
 
     #[test]

@@ -14,24 +14,18 @@ pub fn problems() -> Vec<String> {
 
 /// Chains that drop what the host forwards, and whose table does not name our device.
 fn forward_policies() -> Vec<String> {
-    let Some(ruleset) = list_ruleset() else { return Vec::new() };
-    let objects = ruleset.get("nftables").and_then(Value::as_array);
-    let chains = objects.into_iter().flatten().filter_map(|object| object.get("chain"));
-    let rules: Vec<_> = objects.into_iter().flatten().filter_map(|o| o.get("rule")).collect();
+    let chains = objects(&["list", "chains"], "chain");
+    let drops = chains.iter().filter(|chain| {
+        text(chain, "hook") == "forward"
+            && text(chain, "policy") == "drop"
+            && (text(chain, "family"), text(chain, "table")) != ("inet", NFT_TABLE)
+    });
     let mut problems = Vec::new();
-    for chain in chains {
-        let text = |key: &str| chain.get(key).and_then(Value::as_str).unwrap_or_default();
-        let (family, table, name) = (text("family"), text("table"), text("name"));
-        let is_foreign = !(family == "inet" && table == NFT_TABLE);
-        let drops = text("hook") == "forward" && text("policy") == "drop";
-        if !is_foreign || !drops {
-            continue;
-        }
-        let same_table = |rule: &&&Value| {
-            rule.get("family").and_then(Value::as_str) == Some(family)
-                && rule.get("table").and_then(Value::as_str) == Some(table)
-        };
-        if rules.iter().filter(same_table).any(|rule| rule.to_string().contains(HOST_DEVICE)) {
+    for chain in drops {
+        let (family, table, name) =
+            (text(chain, "family"), text(chain, "table"), text(chain, "name"));
+        let rules = objects(&["list", "table", family, table], "rule");
+        if rules.iter().any(|rule| rule.to_string().contains(HOST_DEVICE)) {
             continue;
         }
         problems.push(format!(
@@ -59,7 +53,18 @@ fn remedy(family: &str, table: &str, name: &str) -> String {
     }
 }
 
-fn list_ruleset() -> Option<Value> {
-    let output = Command::new(nft::executable()?).args(["-j", "list", "ruleset"]).output().ok()?;
-    serde_json::from_slice(&output.stdout).ok()
+/// The objects of one kind that `nft -j` lists; none when it cannot be asked.
+fn objects(arguments: &[&str], kind: &str) -> Vec<Value> {
+    let Some(nft) = nft::executable() else { return Vec::new() };
+    let output = Command::new(nft).arg("-j").args(arguments).output();
+    let document = output.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok());
+    let list: Option<Vec<Value>> = document
+        .and_then(|mut document: Value| document.get_mut("nftables").map(Value::take))
+        .and_then(|list| serde_json::from_value(list).ok());
+    let objects = list.unwrap_or_default().into_iter();
+    objects.filter_map(|mut object| object.get_mut(kind).map(Value::take)).collect()
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object.get(key).and_then(Value::as_str).unwrap_or_default()
 }

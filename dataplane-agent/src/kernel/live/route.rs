@@ -38,7 +38,7 @@ impl Netlink {
             for message in messages.iter().filter(|message| is_ours(message)) {
                 let Some(destination) = destination(message) else { continue };
                 let route = route(message, host);
-                // Of two with the same destination, the right one counts: it is not to be made again.
+                // Of two with the same destination the right one counts: it is not to be made anew.
                 if route.mtu != 0 || !routes.contains_key(&destination) {
                     routes.insert(destination, route);
                 }

@@ -36,8 +36,8 @@ pub(super) fn open_pin(path: &Path) -> io::Result<(OwnedFd, Kind)> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    // SAFETY: BPF_OBJ_GET reads `pathname`, a NUL-terminated string that lives until the end of this
-    // function; all other fields are zero.
+    // SAFETY: BPF_OBJ_GET reads `pathname`, a NUL-terminated string that lives until the end of
+    // this function; all other fields are zero.
     let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }?;
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -58,14 +58,14 @@ pub(super) fn tcx_link(fd: BorrowedFd<'_>) -> io::Result<Option<TcxLink>> {
     attr.info.bpf_fd = fd.as_raw_fd() as u32;
     attr.info.info_len = size_of::<bpf_link_info>() as u32;
     attr.info.info = (&raw mut info) as u64;
-    // SAFETY: BPF_OBJ_GET_INFO_BY_FD writes at most `info_len` bytes to `info`, which is that large,
-    // alive and not borrowed otherwise; all other fields are zero.
+    // SAFETY: BPF_OBJ_GET_INFO_BY_FD writes at most `info_len` bytes to `info`, which is that
+    // large, alive and not borrowed otherwise; all other fields are zero.
     unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
         return Ok(None);
     }
-    // SAFETY: the type says that `tcx` is the field of the union that the kernel wrote, and any bits
-    // are a value of its integers.
+    // SAFETY: the type says that `tcx` is the field of the union that the kernel wrote, and any
+    // bits are a value of its integers.
     let tcx = unsafe { info.__bindgen_anon_1.tcx };
     let hook = if tcx.attach_type == bpf_attach_type::BPF_TCX_INGRESS as u32 {
         LinkHook::Ingress

@@ -14,7 +14,7 @@ use crate::kernel::{Event, KernelError, NFT_TABLE};
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 9, 7, 11];
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const NFT_GROUP: u32 = 7;
-/// Events that may wait; a reader that is slower loses none, as the socket then overflows and says so.
+/// Events that may wait; for a slower reader the socket overflows and says so: none is lost.
 const WAITING: usize = 256;
 /// Bytes of the two headers before the attributes of a message of nftables.
 const NFT_HEADERS: usize = 20;
@@ -52,7 +52,7 @@ async fn forward(socket: TokioSocket, sender: Sender<Event>, read: fn(&[u8]) -> 
                 vec![Event::Changed]
             }
             Err(error) => {
-                tracing::warn!(%error, "changes are not watched any more, only looked for at intervals");
+                tracing::warn!(%error, "changes are no longer watched, only looked for");
                 return;
             }
         };
@@ -99,7 +99,7 @@ fn nft_events(bytes: &[u8]) -> Vec<Event> {
     let name = [NFT_TABLE.as_bytes(), b"\0"].concat();
     let is_ours = |message: &[u8]| {
         attributes(message.get(NFT_HEADERS..).unwrap_or_default())
-            // 1 is the table's name in every kind of message (`NFTA_TABLE_NAME`, `NFTA_RULE_TABLE`, ...).
+            // 1 is the table's name in all messages (`NFTA_TABLE_NAME`, `NFTA_RULE_TABLE`, ...).
             .any(|(kind, value)| kind == 1 && value == name)
     };
     if messages(bytes).any(is_ours) { vec![Event::Changed] } else { Vec::new() }
