@@ -1,4 +1,14 @@
-//! What the CNI plugin and the agent agree on: names on the host, and the protocol of their socket.
+//! The CNI plugin, and what it and the agent agree on: names on the host, the protocol of their socket.
 
+pub mod error;
 pub mod names;
+pub mod plugin;
 pub mod protocol;
+
+mod agent;
+mod fault;
+mod kernel;
+mod lock;
+mod request;
+mod result;
+mod verbs;

@@ -1,3 +1,7 @@
-//! The CNI plugin `podwire`.
+//! The CNI plugin `podwire`: reads the environment and standard input, writes a result or an error.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni_shim::plugin::run()
+}

@@ -109,3 +109,28 @@ pub enum Hook {
     /// Packets that it sends.
     Egress,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_fit_for_the_kernel_and_differ() {
+        let name = |id: &str, ifname: &str| {
+            Attachment { container_id: id.into(), ifname: ifname.into() }.host_ifname()
+        };
+        let one = name("abc", "eth0");
+        // An interface: it must not change between versions, or DEL would not find what ADD made.
+        assert_eq!(one, "pw3cd42kdiph6uo");
+        assert_eq!(one.len(), 15);
+        assert_ne!(one, name("abc", "eth1"));
+        assert_ne!(name("ab", "ceth0"), name("abc", "eth0"));
+    }
+
+    #[test]
+    fn pins_have_no_dots() {
+        let pins = Pins("/sys/fs/bpf/podwire".into());
+        let path = pins.link("eth0.100", Hook::Ingress);
+        assert_eq!(path, Path::new("/sys/fs/bpf/podwire/links/eth0_100-ingress"));
+    }
+}

@@ -153,3 +153,29 @@ pub fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, MessageError
     from.read_exact(&mut body)?;
     Ok(serde_json::from_slice(&body)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_went() {
+        let attachment = Attachment { container_id: "a".into(), ifname: "eth0".into() };
+        let request =
+            Request { version: PROTOCOL_VERSION, call: Call::Del(DelCall { attachment }) };
+        let bytes = encode(&request).expect("encoded");
+        assert_eq!(read::<Request>(&mut bytes.as_slice()).expect("decoded"), request);
+    }
+
+    #[test]
+    fn bad_messages_are_refused() {
+        let read = |bytes: &[u8]| read::<Request>(&mut &*bytes);
+        assert!(matches!(read(&[0, 0]), Err(MessageError::Io(_))), "cut off in the length");
+        assert!(matches!(read(&[0, 0, 0, 9, b'{']), Err(MessageError::Io(_))), "cut off");
+        assert!(matches!(read(&[0xff; 4]), Err(MessageError::TooLong(_))), "too long");
+        assert!(
+            matches!(read(&[0, 0, 0, 2, b'{', b'}']), Err(MessageError::Json(_))),
+            "no request"
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! The steps of ADD by name, and, for the test suite, death behind one of them.
+
+/// Steps after which something on the node is different, in the order of ADD.
+pub(crate) const STEPS: [&str; 11] = [
+    LOCKED,
+    LINK_MADE,
+    LINK_NAMED,
+    INGRESS,
+    EGRESS,
+    AGENT_ASKED,
+    LOOPBACK,
+    ADDRESSES,
+    POD_UP,
+    ROUTES,
+    HOST_UP,
+];
+
+pub(crate) const LOCKED: &str = "locked";
+pub(crate) const LINK_MADE: &str = "link-made";
+pub(crate) const LINK_NAMED: &str = "link-named";
+pub(crate) const INGRESS: &str = "ingress-attached";
+pub(crate) const EGRESS: &str = "egress-attached";
+pub(crate) const AGENT_ASKED: &str = "agent-asked";
+pub(crate) const LOOPBACK: &str = "loopback-up";
+pub(crate) const ADDRESSES: &str = "addresses";
+pub(crate) const POD_UP: &str = "pod-up";
+pub(crate) const ROUTES: &str = "routes";
+pub(crate) const HOST_UP: &str = "host-up";
+
+/// Says that a step is done.
+#[cfg(feature = "fault-injection")]
+pub(crate) fn done(step: &str) {
+    if std::env::var("PODWIRE_FAULT_KILL").is_ok_and(|wanted| wanted == step) {
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// Says that a step is done.
+#[cfg(not(feature = "fault-injection"))]
+pub(crate) fn done(_step: &str) {}

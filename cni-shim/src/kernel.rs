@@ -1,0 +1,11 @@
+//! The border to the kernel: netlink, namespaces and BPF occur nowhere else in the plugin.
+
+mod bpf;
+mod facts;
+mod namespace;
+mod netlink;
+
+pub(crate) use bpf::{attach, pod_entry, programs, remove_link_pins};
+pub(crate) use facts::PodFacts;
+pub(crate) use namespace::{inside, open_namespace};
+pub(crate) use netlink::{Netlink, Pair};

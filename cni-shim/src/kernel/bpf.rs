@@ -1,0 +1,105 @@
+//! The pinned programs, links and maps. The plugin loads nothing.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::Path;
+
+use aya::maps::{HashMap, Map, MapData};
+use aya::programs::links::FdLink;
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType};
+use dataplane_core::abi::names::{MAP_PODS, PROGRAM_FROM_POD, PROGRAM_TO_POD};
+use dataplane_core::abi::{Addr, PodEntry};
+
+use crate::error::{Context as _, KERNEL, TRY_AGAIN, failure};
+use crate::names::{Hook, Pins};
+use crate::protocol::Failure;
+
+const fn program_of(hook: Hook) -> (&'static str, TcAttachType) {
+    match hook {
+        Hook::Ingress => (PROGRAM_FROM_POD, TcAttachType::Ingress),
+        Hook::Egress => (PROGRAM_TO_POD, TcAttachType::Egress),
+    }
+}
+
+/// Attaches the pinned program of a hook and pins the link; the program's kernel id.
+pub(crate) fn attach(pins: &Pins, ifname: &str, hook: Hook) -> Result<u32, Failure> {
+    let (name, kind) = program_of(hook);
+    let path = pins.program(name);
+    let what = || format!("attach {name} to {ifname}");
+    refuse_missing(&path)?;
+    let mut program = SchedClassifier::from_pin(&path).context(KERNEL, what)?;
+    let id = program.info().context(KERNEL, what)?.id();
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let link = program.attach_with_options(ifname, kind, order).context(KERNEL, what)?;
+    let link: FdLink =
+        program.take_link(link).context(KERNEL, what)?.try_into().context(KERNEL, what)?;
+    let pin = pins.link(ifname, hook);
+    // A pin of this name belongs to an interface that is gone: the new one was made just now.
+    remove(&pin)?;
+    link.pin(&pin).context(KERNEL, || format!("pin {}", pin.display()))?;
+    Ok(id)
+}
+
+/// The id of the pinned program of a hook, and the ids of those that run there.
+pub(crate) fn programs(pins: &Pins, ifname: &str, hook: Hook) -> Result<(u32, Vec<u32>), Failure> {
+    let (name, kind) = program_of(hook);
+    let path = pins.program(name);
+    refuse_missing(&path)?;
+    let what = || format!("ask what is attached to {ifname}");
+    let wanted = ProgramInfo::from_pin(&path).context(KERNEL, what)?.id();
+    let (_, attached) = SchedClassifier::query_tcx(ifname, kind).context(KERNEL, what)?;
+    Ok((wanted, attached.iter().map(ProgramInfo::id).collect()))
+}
+
+/// The entry of an address in `pw_pods`.
+pub(crate) fn pod_entry(pins: &Pins, ip: IpAddr) -> Result<Option<PodEntry>, Failure> {
+    let path = pins.map(MAP_PODS);
+    refuse_missing(&path)?;
+    let what = || format!("read {}", path.display());
+    let data = MapData::from_pin(&path).context(KERNEL, what)?;
+    let info = data.info().context(KERNEL, what)?;
+    if (info.key_size() as usize, info.value_size() as usize)
+        != (size_of::<Addr>(), size_of::<PodEntry>())
+    {
+        return Err(failure(
+            KERNEL,
+            what(),
+            "its layout is another than this plugin's: install plugin and agent of one release",
+        ));
+    }
+    let map: HashMap<_, Addr, PodEntry> =
+        HashMap::try_from(Map::HashMap(data)).context(KERNEL, what)?;
+    match map.get(&ip.into(), 0) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error).context(KERNEL, what),
+    }
+}
+
+/// Removes the pins of both links, and with them the links of an interface that is gone.
+pub(crate) fn remove_link_pins(pins: &Pins, ifname: &str) -> Result<(), Failure> {
+    remove(&pins.link(ifname, Hook::Ingress))?;
+    remove(&pins.link(ifname, Hook::Egress))
+}
+
+fn remove(pin: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(pin) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context(KERNEL, || format!("remove {}", pin.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn refuse_missing(pin: &Path) -> Result<(), Failure> {
+    if pin.exists() {
+        return Ok(());
+    }
+    Err(failure(
+        TRY_AGAIN,
+        format!("{} is missing", pin.display()),
+        "the agent pins its programs when it starts: start it again, and see that bpffs is mounted \
+         where the runtime sees it",
+    ))
+}

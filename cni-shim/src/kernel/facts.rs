@@ -1,0 +1,103 @@
+//! What the kernel says of the pod's side.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "netlink's lists of attributes grow with the kernel"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::TryStreamExt as _;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+
+use super::netlink::{LinkFacts, Netlink};
+use crate::error::{Context as _, KERNEL};
+use crate::protocol::Failure;
+
+/// The pod's interface with everything that ADD set.
+#[derive(Debug)]
+pub(crate) struct PodFacts {
+    pub(crate) link: LinkFacts,
+    pub(crate) addresses: BTreeSet<IpAddr>,
+    /// Gateways of default routes by this interface.
+    pub(crate) default_gateways: BTreeSet<IpAddr>,
+    pub(crate) neighbours: BTreeMap<IpAddr, [u8; 6]>,
+}
+
+impl Netlink {
+    /// Looks at an interface of this namespace; none if it is not there.
+    pub(crate) fn pod_facts(&self, ifname: &str) -> Result<Option<PodFacts>, Failure> {
+        let Some(link) = self.link(ifname)? else { return Ok(None) };
+        let what = || format!("look at {ifname}");
+        let index = link.ifindex;
+        let handle = self.handle();
+        let get = handle.address().get().set_link_index_filter(index);
+        let addresses: Vec<AddressMessage> =
+            self.wait(get.execute().try_collect()).context(KERNEL, what)?;
+        let neighbours: Vec<NeighbourMessage> =
+            self.wait(handle.neighbours().get().execute().try_collect()).context(KERNEL, what)?;
+        let mut routes: Vec<RouteMessage> = Vec::new();
+        for query in [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ] {
+            let some: Vec<RouteMessage> = self
+                .wait(handle.route().get(query).execute().try_collect())
+                .context(KERNEL, what)?;
+            routes.extend(some);
+        }
+        Ok(Some(PodFacts {
+            link,
+            addresses: addresses
+                .iter()
+                .filter(|message| message.header.index == index)
+                .filter_map(address)
+                .collect(),
+            default_gateways: routes
+                .iter()
+                .filter_map(|route| default_gateway(route, index))
+                .collect(),
+            neighbours: neighbours
+                .iter()
+                .filter(|message| message.header.ifindex == index)
+                .filter_map(neighbour)
+                .collect(),
+        }))
+    }
+}
+
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    })
+}
+
+fn default_gateway(message: &RouteMessage, index: u32) -> Option<IpAddr> {
+    let by_us = message.attributes.contains(&RouteAttribute::Oif(index));
+    if !by_us || message.header.destination_prefix_length != 0 {
+        return None;
+    }
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    })
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, [u8; 6])> {
+    let ip = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    })?;
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
+        _ => None,
+    })?;
+    Some((ip, mac))
+}

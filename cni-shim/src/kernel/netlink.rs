@@ -1,0 +1,274 @@
+//! Links, addresses, routes and neighbours of one namespace.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "netlink's lists of attributes grow with the kernel"
+)]
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsRawFd as _;
+
+use dataplane_core::abi::config::GATEWAY_MAC;
+use futures_util::TryStreamExt as _;
+use nix::errno::Errno;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkMessage,
+};
+use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::runtime::Runtime;
+
+use crate::error::{ALREADY_ATTACHED, Context as _, KERNEL, failure};
+use crate::fault;
+use crate::protocol::Failure;
+use crate::result::gateway;
+
+/// A netlink socket of the namespace in which it was opened.
+pub(crate) struct Netlink {
+    runtime: Runtime,
+    handle: Handle,
+}
+
+/// An interface.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkFacts {
+    pub(crate) ifindex: u32,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
+}
+
+/// Both ends of a new veth.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) host_ifindex: u32,
+    pub(crate) host_mac: [u8; 6],
+    pub(crate) pod_mac: [u8; 6],
+}
+
+impl Netlink {
+    pub(crate) fn open() -> Result<Self, Failure> {
+        let what = || "open a netlink socket".to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .context(KERNEL, what)?;
+        let guard = runtime.enter();
+        let (connection, handle, _) = rtnetlink::new_connection().context(KERNEL, what)?;
+        drop(guard);
+        runtime.spawn(connection);
+        Ok(Self { runtime, handle })
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// An interface by name; none if it is not there.
+    pub(crate) fn link(&self, name: &str) -> Result<Option<LinkFacts>, Failure> {
+        let request = self.handle.link().get().match_name(name.to_owned());
+        let found = self.wait(async {
+            let stream = request.execute();
+            futures_util::pin_mut!(stream);
+            stream.try_next().await
+        });
+        match found {
+            Ok(message) => Ok(message.as_ref().map(facts)),
+            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(error).context(KERNEL, || format!("look for the interface {name}")),
+        }
+    }
+
+    /// Makes the veth, its other end in the container, both down.
+    pub(crate) fn make_pair(&self, host: &str, pod: &str, netns: &File) -> Result<Pair, Failure> {
+        let what = || format!("make the veth {host}");
+        // A local address of our own choice, so that the answer needs no second look: the kernel's
+        // random one would be as good.
+        let pod_mac = random_mac().context(KERNEL, what)?;
+        let host_mac = GATEWAY_MAC.octets;
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(pod)
+            .address(pod_mac.to_vec())
+            .setns_by_fd(netns.as_raw_fd())
+            .build();
+        let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(host)
+            .address(host_mac.to_vec())
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        match self.wait(self.handle.link().add(message).execute()) {
+            Err(error) if errno(&error) == Some(Errno::EEXIST) => Err(failure(
+                ALREADY_ATTACHED,
+                what(),
+                format!("{host} or {pod} is there: DEL first"),
+            )),
+            result => result.context(KERNEL, what),
+        }?;
+        let link = self.link(host)?.ok_or_else(|| vanished(host))?;
+        Ok(Pair { host_ifindex: link.ifindex, host_mac, pod_mac })
+    }
+
+    /// Tells people what the host end is, and keeps it from speaking IPv6 itself.
+    ///
+    /// The alias comes second because the kernel ignores it while it makes a link.
+    pub(crate) fn name_host_end(&self, pair: &Pair, alias: &str) -> Result<(), Failure> {
+        // The kernel takes 255 bytes (`IFALIASZ`, with the NUL).
+        let alias: String = alias.chars().take(255).collect();
+        let message = LinkUnspec::new_with_index(pair.host_ifindex).alias(alias).build();
+        self.wait(self.handle.link().set(message).execute())
+            .context(KERNEL, || "set the alias of the host end".into())?;
+        let silent = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let message = LinkUnspec::new_with_index(pair.host_ifindex).append_extra_attribute(
+            LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![silent])]),
+        );
+        match self.wait(self.handle.link().set(message.build()).execute()) {
+            // Without IPv6 in the kernel there is nothing to silence.
+            Err(error) if errno(&error) == Some(Errno::EAFNOSUPPORT) => Ok(()),
+            result => result.context(KERNEL, || "silence the host end".into()),
+        }
+    }
+
+    /// Sets MTU and "up" of the host end: from now on packets pass.
+    pub(crate) fn host_end_up(&self, pair: &Pair, mtu: u32) -> Result<(), Failure> {
+        let message = LinkUnspec::new_with_index(pair.host_ifindex).mtu(mtu).up().build();
+        self.wait(self.handle.link().set(message).execute())
+            .context(KERNEL, || "set the host end up".into())
+    }
+
+    /// Removes an interface; one that is gone is removed.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
+        let Some(link) = self.link(name)? else { return Ok(()) };
+        match self.wait(self.handle.link().del(link.ifindex).execute()) {
+            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(()),
+            result => result.context(KERNEL, || format!("remove the interface {name}")),
+        }
+    }
+
+    /// Configures the container's end: loopback, addresses, gateway, routes.
+    pub(crate) fn configure_pod(
+        &self,
+        ifname: &str,
+        addresses: &[IpAddr],
+        mtu: u32,
+    ) -> Result<(), Failure> {
+        let what = |step: &str| format!("{step} of {ifname} in the container");
+        if let Some(lo) = self.link("lo")? {
+            let message = LinkUnspec::new_with_index(lo.ifindex).up().build();
+            self.wait(self.handle.link().set(message).execute())
+                .context(KERNEL, || "set lo up in the container".into())?;
+        }
+        fault::done(fault::LOOPBACK);
+        let index = self.link(ifname)?.ok_or_else(|| vanished(ifname))?.ifindex;
+        if addresses.iter().any(IpAddr::is_ipv6) {
+            refuse_router_advertisements(ifname)?;
+        }
+        for ip in addresses {
+            let prefix = if ip.is_ipv4() { 32 } else { 128 };
+            let mut request = self.handle.address().add(index, *ip, prefix);
+            if ip.is_ipv6() {
+                request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            }
+            self.wait(request.execute()).context(KERNEL, || what("set the address"))?;
+        }
+        fault::done(fault::ADDRESSES);
+        let message = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
+        self.wait(self.handle.link().set(message).execute())
+            .context(KERNEL, || what("set MTU and state"))?;
+        fault::done(fault::POD_UP);
+        for ip in addresses {
+            let neighbour = self.handle.neighbours().add(index, gateway(*ip));
+            let neighbour = neighbour
+                .state(NeighbourState::Permanent)
+                .link_layer_address(&GATEWAY_MAC.octets)
+                .replace();
+            self.wait(neighbour.execute()).context(KERNEL, || what("set the gateway's MAC"))?;
+            self.add_default_route(index, *ip).context(KERNEL, || what("set the routes"))?;
+        }
+        fault::done(fault::ROUTES);
+        Ok(())
+    }
+
+    /// The default route by the gateway, which needs a route of its own in IPv4.
+    fn add_default_route(&self, index: u32, ip: IpAddr) -> Result<(), rtnetlink::Error> {
+        let route = self.handle.route();
+        match (ip, gateway(ip)) {
+            (IpAddr::V4(_), IpAddr::V4(gateway)) => {
+                let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
+                    .destination_prefix(gateway, 32)
+                    .output_interface(index)
+                    .scope(RouteScope::Link);
+                self.wait(route.add(to_gateway.build()).execute())?;
+                let default =
+                    RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index);
+                self.wait(route.add(default.build()).execute())
+            }
+            (_, IpAddr::V6(gateway)) => {
+                let default =
+                    RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index);
+                self.wait(route.add(default.build()).execute())
+            }
+            (IpAddr::V6(_), IpAddr::V4(_)) => Ok(()),
+        }
+    }
+}
+
+/// The pods' routes are ours: a router advertisement from another pod must not change them.
+fn refuse_router_advertisements(ifname: &str) -> Result<(), Failure> {
+    // The kernel shows the namespace of the thread that opens the file.
+    let path = format!("/proc/sys/net/ipv6/conf/{ifname}/accept_ra");
+    match std::fs::write(&path, "0") {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(KERNEL, || format!("write {path}"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn facts(message: &LinkMessage) -> LinkFacts {
+    let mut facts = LinkFacts {
+        ifindex: message.header.index,
+        mac: [0; 6],
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Address(mac) => {
+                facts.mac = mac.as_slice().try_into().unwrap_or_default();
+            }
+            LinkAttribute::Mtu(mtu) => facts.mtu = *mtu,
+            _ => {}
+        }
+    }
+    facts
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<Errno> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => {
+            message.code.map(|code| Errno::from_raw(code.get().wrapping_neg()))
+        }
+        _ => None,
+    }
+}
+
+fn vanished(name: &str) -> Failure {
+    failure(KERNEL, format!("the interface {name} vanished"), "somebody removed it meanwhile")
+}
+
+/// A random unicast, locally administered MAC.
+fn random_mac() -> std::io::Result<[u8; 6]> {
+    use std::io::Read as _;
+    let mut mac = [0; 6];
+    File::open("/dev/urandom")?.read_exact(&mut mac)?;
+    mac[0] = (mac[0] & 0xfe) | 0x02;
+    Ok(mac)
+}

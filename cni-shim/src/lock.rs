@@ -1,0 +1,50 @@
+//! One verb at a time for an attachment.
+
+use std::fs::File;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::{Context as _, INVALID_CONFIG, IO, TRY_AGAIN, failure};
+use crate::names::Attachment;
+use crate::protocol::Failure;
+
+/// Longest wait for another verb of the same attachment (or of one that shares the lock file).
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_STEP: Duration = Duration::from_millis(10);
+
+/// Holds the attachment's lock; the kernel frees it however the process ends.
+pub(crate) fn take(attachment: &Attachment, socket: &Path) -> Result<Flock<File>, Failure> {
+    let path = attachment.lock_file(socket);
+    let mut file = match File::options().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(failure(
+                TRY_AGAIN,
+                format!("{} is missing", path.display()),
+                "the agent makes it when it starts: is podwire-agent running on this node, and is \
+                 \"socket\" in the network configuration its socket?",
+            ));
+        }
+        Err(error) => return Err(error).context(IO, || format!("open {}", path.display())),
+    };
+    let deadline = Instant::now() + WAIT_MAX;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(failure(
+                    TRY_AGAIN,
+                    "another call for this interface is still running",
+                    format!("{} is locked: `fuser {0}` shows by whom", path.display()),
+                ));
+            }
+            Err((_, errno)) => return Err(errno).context(INVALID_CONFIG, || "lock".into()),
+        }
+        thread::sleep(WAIT_STEP);
+    }
+}

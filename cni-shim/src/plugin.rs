@@ -1,0 +1,102 @@
+//! From the environment to a document on standard output.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::error::{DECODE, INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT, failure};
+use crate::protocol::Failure;
+use crate::request::{Config, Environment, VERSIONS};
+use crate::verbs;
+
+/// Version of error documents where the request names none that is supported.
+const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
+
+/// Runs the plugin as a runtime calls it.
+pub fn run() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("--fault-steps")
+        && cfg!(feature = "fault-injection")
+    {
+        println!("{}", crate::fault::STEPS.join("\n"));
+        return ExitCode::SUCCESS;
+    }
+    let environment = Environment::read();
+    if environment.command.is_empty() && std::io::stdin().is_terminal() {
+        eprintln!(
+            "podwire {}, a CNI plugin for versions {}. A container runtime runs it; \
+             by hand, set CNI_COMMAND=VERSION.",
+            env!("CARGO_PKG_VERSION"),
+            VERSIONS.join(", ")
+        );
+        return ExitCode::FAILURE;
+    }
+    let mut version = NEWEST;
+    match answer(&environment, &mut version) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(document)) => print(&document, ExitCode::SUCCESS),
+        Err(error) => {
+            let document = json!({
+                "cniVersion": version,
+                "code": error.code,
+                "msg": error.message,
+                "details": error.details,
+            });
+            print(&document, ExitCode::FAILURE)
+        }
+    }
+}
+
+fn print(document: &Value, code: ExitCode) -> ExitCode {
+    match writeln!(std::io::stdout(), "{document}") {
+        Ok(()) => code,
+        Err(error) => {
+            eprintln!("podwire: write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(environment: &Environment, version: &mut &'static str) -> Result<Option<Value>, Failure> {
+    let verb = environment.command.as_str();
+    match verb {
+        "VERSION" => return versions().map(Some),
+        "ADD" | "DEL" | "CHECK" => {}
+        "STATUS" | "GC" => {
+            return Err(failure(
+                INCOMPATIBLE_VERSION,
+                format!("{verb} belongs to CNI 1.1.0"),
+                format!("this plugin supports {}", VERSIONS.join(", ")),
+            ));
+        }
+        _ => {
+            return Err(failure(
+                INVALID_ENVIRONMENT,
+                format!("CNI_COMMAND is {verb:?}"),
+                "one of ADD, DEL, CHECK, VERSION",
+            ));
+        }
+    }
+    let config = Config::read(std::io::stdin())?;
+    *version = config.version()?;
+    config.check()?;
+    match verb {
+        "ADD" => verbs::add(environment, &config).map(|result| Some(result.to_json(version))),
+        "DEL" => verbs::del(environment, &config).map(|()| None),
+        _ if VERSIONS.iter().position(|known| known == version) < Some(2) => Err(failure(
+            INCOMPATIBLE_VERSION,
+            "CHECK belongs to CNI 0.4.0",
+            format!("the configuration says {version}"),
+        )),
+        _ => verbs::check(environment, &config).map(|()| None),
+    }
+}
+
+/// VERSION: what is supported, in the version that was asked in.
+fn versions() -> Result<Value, Failure> {
+    let input: Value = serde_json::from_reader(std::io::stdin()).map_err(|error| {
+        failure(DECODE, "standard input of VERSION is no JSON document", error.to_string())
+    })?;
+    let asked = input["cniVersion"].as_str().unwrap_or(NEWEST);
+    Ok(json!({"cniVersion": asked, "supportedVersions": VERSIONS}))
+}

@@ -1,0 +1,300 @@
+//! What a runtime asks for: environment and network configuration, checked before anything is touched.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{
+    Context as _, DECODE, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO,
+    UNSUPPORTED_FIELD, failure,
+};
+use crate::names::{Attachment, DEFAULT_SOCKET};
+use crate::protocol::Failure;
+
+/// Versions of the specification, oldest first.
+pub(crate) const VERSIONS: [&str; 4] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0"];
+
+/// Longest configuration that is read, in bytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// `IFNAMSIZ` of the kernel, less the NUL.
+const IFNAME_BYTES_MAX: usize = 15;
+
+/// The network configuration (CNI 1.1, section 1). Keys that are not ours are the runtime's or the
+/// chain's business.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Config {
+    pub(crate) cni_version: Option<String>,
+    pub(crate) name: Option<String>,
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) ipam: Option<Value>,
+    pub(crate) prev_result: Option<Value>,
+    #[serde(default)]
+    pub(crate) runtime_config: BTreeMap<String, Value>,
+    pub(crate) args: Option<Value>,
+}
+
+/// The environment of the call (CNI 1.1, section 2).
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    pub(crate) command: String,
+    container_id: String,
+    netns: String,
+    ifname: String,
+    args: String,
+}
+
+impl Environment {
+    pub(crate) fn read() -> Self {
+        let get = |name| std::env::var(name).unwrap_or_default();
+        Self {
+            command: get("CNI_COMMAND"),
+            container_id: get("CNI_CONTAINERID"),
+            netns: get("CNI_NETNS"),
+            ifname: get("CNI_IFNAME"),
+            args: get("CNI_ARGS"),
+        }
+    }
+
+    /// The attachment of ADD, DEL and CHECK, by the rules of section 2.
+    pub(crate) fn attachment(&self) -> Result<Attachment, Failure> {
+        let invalid =
+            |message: &str, details: String| Err(failure(INVALID_ENVIRONMENT, message, details));
+        let id = &self.container_id;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if !id.starts_with(|c: char| c.is_ascii_alphanumeric()) || !id.chars().all(allowed) {
+            return invalid(
+                "CNI_CONTAINERID is not a container id",
+                format!("{id:?}: letters, digits, '_', '.' and '-', a letter or digit first"),
+            );
+        }
+        let name = &self.ifname;
+        if name.is_empty() || name.len() > IFNAME_BYTES_MAX {
+            return invalid(
+                "CNI_IFNAME is not an interface name",
+                format!("{name:?}: 1 to {IFNAME_BYTES_MAX} bytes"),
+            );
+        }
+        let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        if name == "." || name == ".." || name.chars().any(wrong) {
+            return invalid(
+                "CNI_IFNAME is not an interface name",
+                format!("{name:?}: no '/', ':' or blank, and not '.' or '..'"),
+            );
+        }
+        Ok(Attachment { container_id: id.clone(), ifname: name.clone() })
+    }
+
+    /// The path of the container's network namespace.
+    pub(crate) fn netns(&self) -> Result<&str, Failure> {
+        if self.netns.is_empty() {
+            return Err(failure(
+                INVALID_ENVIRONMENT,
+                "CNI_NETNS is missing",
+                "ADD and CHECK need it",
+            ));
+        }
+        Ok(&self.netns)
+    }
+
+    /// `K8S_POD_NAMESPACE/K8S_POD_NAME`, for people; other keys must be known or ignorable.
+    pub(crate) fn pod(&self) -> Result<String, Failure> {
+        let mut pairs = BTreeMap::new();
+        for pair in self.args.split(';').filter(|pair| !pair.is_empty()) {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(failure(
+                    INVALID_ENVIRONMENT,
+                    "CNI_ARGS is not a list of KEY=VALUE",
+                    format!("{pair:?} in {:?}", self.args),
+                ));
+            };
+            pairs.insert(key, value);
+        }
+        let ignore = matches!(pairs.get("IgnoreUnknown"), Some(&("1" | "true" | "TRUE" | "True")));
+        let unknown = pairs.keys().find(|key| !key.starts_with("K8S_") && **key != "IgnoreUnknown");
+        if let Some(key @ (&"IP" | &"MAC")) = unknown {
+            return Err(failure(
+                UNSUPPORTED_FIELD,
+                format!("CNI_ARGS asks for {key}"),
+                "addresses come from the node's pool, MACs from the kernel",
+            ));
+        }
+        if let (Some(key), false) = (unknown, ignore) {
+            return Err(failure(
+                INVALID_ENVIRONMENT,
+                format!("CNI_ARGS has the unknown key {key}"),
+                "IgnoreUnknown=1 lets it pass",
+            ));
+        }
+        Ok(match (pairs.get("K8S_POD_NAMESPACE"), pairs.get("K8S_POD_NAME")) {
+            (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+            _ => String::new(),
+        })
+    }
+}
+
+impl Config {
+    /// Reads the configuration from standard input.
+    pub(crate) fn read(from: impl Read) -> Result<Self, Failure> {
+        let mut text = Vec::new();
+        from.take(CONFIG_BYTES_MAX + 1)
+            .read_to_end(&mut text)
+            .context(IO, || "read the network configuration from standard input".into())?;
+        if text.len() as u64 > CONFIG_BYTES_MAX {
+            return Err(failure(
+                INVALID_CONFIG,
+                "the network configuration is too long",
+                format!("more than {CONFIG_BYTES_MAX} bytes"),
+            ));
+        }
+        serde_json::from_slice(&text)
+            .context(DECODE, || "standard input is not a network configuration".into())
+    }
+
+    /// The version to answer in.
+    ///
+    /// The specification has 0.1.0 as default, which has other shapes; so it must be named.
+    pub(crate) fn version(&self) -> Result<&'static str, Failure> {
+        let asked = self.cni_version.as_deref().unwrap_or("0.1.0");
+        VERSIONS.into_iter().find(|version| *version == asked).ok_or_else(|| {
+            failure(
+                INCOMPATIBLE_VERSION,
+                format!("incompatible CNI version {asked}"),
+                format!("\"cniVersion\" must be one of {}", VERSIONS.join(", ")),
+            )
+        })
+    }
+
+    /// Refuses what cannot be done, before anything is touched.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let invalid = |message: &str, details: &str| Err(failure(INVALID_CONFIG, message, details));
+        let name = self.name.as_deref().unwrap_or_default();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
+            return invalid(
+                "\"name\" is missing or no network name",
+                "letters, digits, '_', '.' and '-', a letter or digit first",
+            );
+        }
+        if self.kind.as_deref().unwrap_or_default().is_empty() {
+            return invalid("\"type\" is missing", "the plugin's name, \"podwire\"");
+        }
+        if self.socket.as_ref().is_some_and(|socket| !socket.is_absolute()) {
+            return invalid("\"socket\" is not an absolute path", "the agent's --socket");
+        }
+        if self.ipam.as_ref().is_some_and(|ipam| *ipam != Value::Object(serde_json::Map::new())) {
+            return invalid(
+                "\"ipam\" is not supported",
+                "addresses come from the node's own pool: remove the key",
+            );
+        }
+        let asked = ["ips", "mac", "bandwidth"].into_iter().find(|key| {
+            self.runtime_config.contains_key(*key)
+                || self.args.as_ref().is_some_and(|args| !args["cni"][*key].is_null())
+        });
+        match asked {
+            Some(key) => Err(failure(
+                UNSUPPORTED_FIELD,
+                format!("the runtime asks for {key:?}"),
+                "addresses come from the node's pool, MACs from the kernel: remove the capability",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(id: &str, ifname: &str, args: &str) -> Environment {
+        Environment {
+            container_id: id.into(),
+            ifname: ifname.into(),
+            args: args.into(),
+            ..Environment::default()
+        }
+    }
+
+    fn config(text: &str) -> Result<Config, Failure> {
+        let config = Config::read(text.as_bytes())?;
+        config.version()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn attachments_are_checked() {
+        assert!(environment("a1-b_c.d", "eth0", "").attachment().is_ok());
+        for (id, ifname) in [
+            ("", "eth0"),
+            ("-a", "eth0"),
+            ("a/b", "eth0"),
+            ("a b", "eth0"),
+            ("a", ""),
+            ("a", "."),
+            ("a", ".."),
+            ("a", "e/0"),
+            ("a", "e:0"),
+            ("a", "e 0"),
+            ("a", "sixteen-bytes-xx"),
+        ] {
+            let error = environment(id, ifname, "").attachment().expect_err("refused");
+            assert_eq!(error.code, INVALID_ENVIRONMENT, "{id:?} {ifname:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        let pod = |args| environment("a", "eth0", args).pod();
+        assert_eq!(pod("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web").as_deref(), Ok("ns/web"));
+        assert_eq!(pod("IgnoreUnknown=1;foo=bar").as_deref(), Ok(""));
+        assert_eq!(pod("foo=bar").expect_err("unknown").code, INVALID_ENVIRONMENT);
+        assert_eq!(pod("nonsense").expect_err("no pair").code, INVALID_ENVIRONMENT);
+        assert_eq!(pod("IgnoreUnknown=1;IP=1.2.3.4").expect_err("IP").code, UNSUPPORTED_FIELD);
+    }
+
+    #[test]
+    fn configurations_are_checked() {
+        assert!(config(r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","other":1}"#).is_ok());
+        for (text, code) in [
+            ("", DECODE),
+            ("[]", DECODE),
+            ("{\"name\": 1}", DECODE),
+            (r#"{"name":"n","type":"podwire"}"#, INCOMPATIBLE_VERSION),
+            (r#"{"cniVersion":"1.1.0","name":"n","type":"podwire"}"#, INCOMPATIBLE_VERSION),
+            (r#"{"cniVersion":"1.0.0","type":"podwire"}"#, INVALID_CONFIG),
+            (r#"{"cniVersion":"1.0.0","name":"/n","type":"podwire"}"#, INVALID_CONFIG),
+            (r#"{"cniVersion":"1.0.0","name":"n"}"#, INVALID_CONFIG),
+            (
+                r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","socket":"a.sock"}"#,
+                INVALID_CONFIG,
+            ),
+            (
+                r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","ipam":{"type":"x"}}"#,
+                INVALID_CONFIG,
+            ),
+            (
+                r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","runtimeConfig":{"mac":"2:"}}"#,
+                UNSUPPORTED_FIELD,
+            ),
+        ] {
+            assert_eq!(config(text).expect_err(text).code, code, "{text}");
+        }
+        let long = format!("{{\"name\":\"{}\"}}", "a".repeat(1 << 20));
+        assert_eq!(config(&long).expect_err("too long").code, INVALID_CONFIG);
+    }
+}

@@ -1,0 +1,144 @@
+//! Results in the shapes of the specification (0.3.0, 0.4.0: result with "version" of each address).
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::names::{GATEWAY_IPV4, GATEWAY_IPV6};
+
+/// The result of ADD, and the part of prevResult that CHECK compares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AddResult {
+    #[serde(default)]
+    pub(crate) interfaces: Vec<Interface>,
+    #[serde(default)]
+    pub(crate) ips: Vec<Address>,
+    #[serde(default)]
+    pub(crate) routes: Vec<Route>,
+}
+
+/// An interface; one with a sandbox is the pod's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) mac: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) sandbox: String,
+}
+
+/// An address of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Address {
+    pub(crate) address: ipnet::IpNet,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gateway: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) interface: Option<usize>,
+}
+
+/// A route of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Route {
+    pub(crate) dst: ipnet::IpNet,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gw: Option<IpAddr>,
+}
+
+impl AddResult {
+    /// The result for a pod with these addresses.
+    pub(crate) fn new(host: Interface, pod: Interface, addresses: &[IpAddr]) -> Self {
+        Self {
+            interfaces: vec![host, pod],
+            ips: addresses
+                .iter()
+                .map(|ip| Address {
+                    address: ipnet::IpNet::from(*ip),
+                    gateway: Some(gateway(*ip)),
+                    interface: Some(1),
+                })
+                .collect(),
+            routes: addresses
+                .iter()
+                .map(|ip| Route { dst: everywhere(*ip), gw: Some(gateway(*ip)) })
+                .collect(),
+        }
+    }
+
+    /// The document in the shape of a version.
+    pub(crate) fn to_json(&self, version: &str) -> Value {
+        let mut document = json!(self);
+        document["cniVersion"] = version.into();
+        document["dns"] = json!({});
+        if !version.starts_with("1.") {
+            for (entry, ip) in document["ips"].as_array_mut().into_iter().flatten().zip(&self.ips) {
+                entry["version"] = if ip.address.addr().is_ipv4() { "4" } else { "6" }.into();
+            }
+        }
+        document
+    }
+}
+
+/// The gateway of an address's family.
+pub(crate) fn gateway(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => GATEWAY_IPV4.into(),
+        IpAddr::V6(_) => GATEWAY_IPV6.into(),
+    }
+}
+
+/// The default destination of an address's family.
+pub(crate) fn everywhere(ip: IpAddr) -> ipnet::IpNet {
+    match ip {
+        IpAddr::V4(_) => ipnet::Ipv4Net::default().into(),
+        IpAddr::V6(_) => ipnet::Ipv6Net::default().into(),
+    }
+}
+
+/// A MAC as the specification writes it.
+pub(crate) fn mac_text(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result() -> AddResult {
+        let interface = |name: &str, sandbox: &str| Interface {
+            name: name.into(),
+            mac: mac_text([2, 0, 0, 0, 0, 0xff]),
+            sandbox: sandbox.into(),
+        };
+        let addresses = ["10.244.1.2", "fd00::2"].map(|ip| ip.parse().expect("an address"));
+        AddResult::new(interface("pwx", ""), interface("eth0", "/run/netns/x"), &addresses)
+    }
+
+    #[test]
+    fn shapes_follow_the_version() {
+        let new = result().to_json("1.0.0");
+        assert_eq!(new["ips"][0]["address"], "10.244.1.2/32");
+        assert_eq!(new["ips"][1]["address"], "fd00::2/128");
+        assert_eq!(new["ips"][0]["gateway"], "169.254.1.1");
+        assert_eq!(new["ips"][0]["interface"], 1);
+        assert!(new["ips"][0]["version"].is_null());
+        assert_eq!(new["interfaces"][1]["sandbox"], "/run/netns/x");
+        assert!(new["interfaces"][0]["sandbox"].is_null());
+        assert_eq!(new["routes"][1], json!({"dst": "::/0", "gw": "fe80::1"}));
+        let old = result().to_json("0.4.0");
+        assert_eq!(old["ips"][0]["version"], "4");
+        assert_eq!(old["ips"][1]["version"], "6");
+        assert_eq!(old["cniVersion"], "0.4.0");
+    }
+
+    #[test]
+    fn a_result_can_be_read_back() {
+        for version in ["0.3.0", "1.0.0"] {
+            let read: AddResult =
+                serde_json::from_value(result().to_json(version)).expect("a result");
+            assert_eq!(read, result());
+        }
+    }
+}

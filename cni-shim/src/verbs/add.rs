@@ -1,0 +1,158 @@
+//! ADD, in the order that leaves what DEL and the agent's sweep find by name, wherever it is killed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::agent::{self, AGENT_WAIT_MAX};
+use crate::error::{ALREADY_ATTACHED, PROTOCOL, failure};
+use crate::fault;
+use crate::kernel::{self, Netlink, Pair};
+use crate::names::{Attachment, Hook, Pins};
+use crate::protocol::{AddCall, Added, Call, DelCall, Failure, Reply};
+use crate::request::{Config, Environment};
+use crate::result::{AddResult, Interface, mac_text};
+
+/// What the steps need.
+struct Job {
+    attachment: Attachment,
+    host_ifname: String,
+    network: String,
+    netns_path: String,
+    netns: File,
+    pod: String,
+    socket: PathBuf,
+    pins: Pins,
+}
+
+/// Attaches an interface to a container.
+///
+/// 1. Take the lock of the attachment.
+/// 2. Make the veth, the pod's end in its namespace, both ends down.
+/// 3. Attach the pinned programs, links pinned.
+/// 4. Ask the agent: from its answer on, the pod's addresses are in the map.
+/// 5. Configure the pod's end.
+/// 6. Host end up: before that no packet passes.
+pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResult, Failure> {
+    let attachment = environment.attachment()?;
+    let netns_path = environment.netns()?.to_owned();
+    let netns = kernel::open_namespace(Path::new(&netns_path))?;
+    let pod = environment.pod()?;
+    let socket = config.socket();
+    let _lock = crate::lock::take(&attachment, &socket)?; // 1
+    fault::done(fault::LOCKED);
+    let job = Job {
+        host_ifname: attachment.host_ifname(),
+        network: config.name().to_owned(),
+        pins: Pins(agent::plugin_file(&socket)?.bpffs),
+        attachment,
+        netns_path,
+        netns,
+        pod,
+        socket,
+    };
+    let netlink = Netlink::open()?;
+    refuse_existing(&job, &netlink)?;
+    let mut asked = false;
+    attach(&job, &netlink, &mut asked).map_err(|error| undo(&job, &netlink, asked, error))
+}
+
+/// Refuses when either end is there already; nothing has been touched yet.
+fn refuse_existing(job: &Job, netlink: &Netlink) -> Result<(), Failure> {
+    if netlink.link(&job.host_ifname)?.is_some() {
+        return Err(failure(
+            ALREADY_ATTACHED,
+            format!("{} is attached already", job.attachment.ifname),
+            format!("its host side is {}: DEL first", job.host_ifname),
+        ));
+    }
+    let ifname = job.attachment.ifname.clone();
+    let existing = kernel::inside(&job.netns, move |netlink| netlink.link(&ifname))?;
+    match existing {
+        Some(_) => Err(failure(
+            ALREADY_ATTACHED,
+            format!("{} exists in the container", job.attachment.ifname),
+            format!("in {}; it is not ours", job.netns_path),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn attach(job: &Job, netlink: &Netlink, asked: &mut bool) -> Result<AddResult, Failure> {
+    let ifname = &job.attachment.ifname;
+    let pair = netlink.make_pair(&job.host_ifname, ifname, &job.netns)?; // 2
+    fault::done(fault::LINK_MADE);
+    netlink.name_host_end(&pair, &job.alias())?;
+    fault::done(fault::LINK_NAMED);
+    let ingress = kernel::attach(&job.pins, &job.host_ifname, Hook::Ingress)?; // 3
+    fault::done(fault::INGRESS);
+    let egress = kernel::attach(&job.pins, &job.host_ifname, Hook::Egress)?;
+    fault::done(fault::EGRESS);
+    *asked = true;
+    let added = job.ask(&pair, [ingress, egress])?; // 4
+    fault::done(fault::AGENT_ASKED);
+    let (name, addresses, mtu) = (ifname.clone(), added.addresses.clone(), added.mtu);
+    kernel::inside(&job.netns, move |netlink| netlink.configure_pod(&name, &addresses, mtu))?; // 5
+    netlink.host_end_up(&pair, added.mtu)?; // 6
+    fault::done(fault::HOST_UP);
+    let host = Interface {
+        name: job.host_ifname.clone(),
+        mac: mac_text(pair.host_mac),
+        sandbox: String::new(),
+    };
+    let pod = Interface {
+        name: ifname.clone(),
+        mac: mac_text(pair.pod_mac),
+        sandbox: job.netns_path.clone(),
+    };
+    Ok(AddResult::new(host, pod, &added.addresses))
+}
+
+/// Undoes the steps in reverse; what cannot be undone is said beside the error.
+fn undo(job: &Job, netlink: &Netlink, asked: bool, mut error: Failure) -> Failure {
+    let mut failed = Vec::new();
+    if asked {
+        let call = Call::Del(DelCall { attachment: job.attachment.clone() });
+        if let Err(error) = agent::ask(&job.socket, call, std::time::Duration::ZERO) {
+            failed.push(format!("release the addresses ({error}); the agent will, within minutes"));
+        }
+    }
+    if let Err(error) = netlink.remove(&job.host_ifname) {
+        failed.push(format!("remove {} ({error})", job.host_ifname));
+    }
+    if let Err(error) = kernel::remove_link_pins(&job.pins, &job.host_ifname) {
+        failed.push(error.to_string());
+    }
+    if !failed.is_empty() {
+        error.details = format!("{}; and undoing failed: {}", error.details, failed.join("; "));
+    }
+    error
+}
+
+impl Job {
+    /// What `ip link` shows people.
+    fn alias(&self) -> String {
+        let who = if self.pod.is_empty() { &self.attachment.container_id } else { &self.pod };
+        format!("podwire {} {} {who}", self.network, self.attachment.ifname)
+    }
+
+    fn ask(&self, pair: &Pair, program_ids: [u32; 2]) -> Result<Added, Failure> {
+        let call = AddCall {
+            attachment: self.attachment.clone(),
+            network: self.network.clone(),
+            netns: self.netns_path.clone(),
+            pod: self.pod.clone(),
+            ifindex: pair.host_ifindex,
+            host_mac: pair.host_mac,
+            pod_mac: pair.pod_mac,
+            program_ids,
+        };
+        match agent::ask(&self.socket, Call::Add(Box::new(call)), AGENT_WAIT_MAX)? {
+            Reply::Added(added) => Ok(added),
+            other @ (Reply::Deleted | Reply::Status(_) | Reply::Failed(_)) => Err(failure(
+                PROTOCOL,
+                "the agent's answer fits another question",
+                format!("{other:?}"),
+            )),
+        }
+    }
+}
