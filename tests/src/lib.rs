@@ -1,1 +1,14 @@
-//! The test harness.
+//! Clusters made of network namespaces, for tests and for the demo.
+
+pub mod binaries;
+pub mod clean;
+pub mod cluster;
+pub mod command;
+pub mod fabric;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod probe;
+pub mod run;
+pub mod server;
+pub mod wait;

@@ -1,0 +1,35 @@
+//! Where the programs under test are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The agent: `PODWIRE_AGENT`, or `podwire-agent` beside this program.
+///
+/// # Errors
+/// When it is not there.
+pub fn agent() -> Result<PathBuf> {
+    find("PODWIRE_AGENT", "podwire-agent")
+}
+
+/// The CNI plugin: `PODWIRE_PLUGIN`, or `podwire` beside this program.
+///
+/// # Errors
+/// When it is not there.
+pub fn plugin() -> Result<PathBuf> {
+    find("PODWIRE_PLUGIN", "podwire")
+}
+
+fn find(variable: &str, name: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("find this program")?;
+    // Tests are in `target/debug/deps`, programs in `target/debug`.
+    let found =
+        own.ancestors().skip(1).take(2).map(|dir: &Path| dir.join(name)).find(|p| p.exists());
+    match found {
+        Some(path) => Ok(path),
+        None => bail!("{name} is not beside {}: `cargo build`, or set {variable}", own.display()),
+    }
+}
