@@ -33,7 +33,7 @@ pub(crate) struct Options {
 /// Tiers that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Wanted {
-    /// Without root and without a kernel: decisions, models, formats
+    /// Each crate's own: decisions, models, formats, the edge to the kernel
     Core,
     /// Each program alone, by BPF_PROG_TEST_RUN
     Prog,
@@ -80,14 +80,15 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 fn run_tiers(options: &Options, summary: &mut Summary) -> Result<()> {
     let tiers = options.tier.tiers();
-    let needs_root = tiers != [Tier::Core];
-    set_up::run(if needs_root { set_up::Scope::Run } else { set_up::Scope::Build })?;
+    set_up::run(set_up::Scope::Run)?;
     ebpf::build(&ebpf::Options::default())?;
     build::binaries(false)?;
     let binaries = tiers::build()?;
-    if needs_root {
-        leftovers::clean()?;
-        leftovers::check(summary);
+    leftovers::clean()?;
+    // A demo that was left on purpose, or another run of tests.
+    let of_others = leftovers::find();
+    for path in &of_others {
+        println!("in use, left alone: {}", path.display());
     }
 
     let mut tests = BTreeMap::new();
@@ -106,11 +107,10 @@ fn run_tiers(options: &Options, summary: &mut Summary) -> Result<()> {
 
     let allowed = fs::read_to_string(paths::root().join("CONTRIBUTING.md")).unwrap_or_default();
     summary.refuse_skips(&summary::allowed_skips(&allowed));
-    if needs_root {
-        leftovers::check(summary);
-        leftovers::clean()?;
+    for path in leftovers::find().difference(&of_others) {
+        summary.problem(format!("left behind: {}", path.display()));
     }
-    Ok(())
+    leftovers::clean()
 }
 
 /// Runs one test binary, shows what it prints, and returns how many tests it has run or skipped.

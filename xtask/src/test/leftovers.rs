@@ -1,6 +1,7 @@
 //! Finds what tests or demos left on the machine.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -8,7 +9,6 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::summary::Summary;
 use crate::{command, demo, paths};
 
 /// Prefixes of network namespaces of tests and demos.
@@ -25,20 +25,17 @@ pub(super) fn clean() -> Result<()> {
         .map(drop)
 }
 
-/// Records a problem for everything that is there and should not be.
-pub(super) fn check(summary: &mut Summary) {
-    for path in find(Path::new("/run/netns"), Path::new("/sys/fs/bpf")) {
-        summary.problem(format!("left behind: {}", path.display()));
-    }
+/// Returns everything of tests and demos that is there.
+pub(super) fn find() -> BTreeSet<PathBuf> {
+    find_in(Path::new("/run/netns"), Path::new("/sys/fs/bpf"))
 }
 
-fn find(namespaces: &Path, pins: &Path) -> Vec<PathBuf> {
+fn find_in(namespaces: &Path, pins: &Path) -> BTreeSet<PathBuf> {
     let mut found = entries(namespaces, is_ours);
     found.extend(entries(pins, |name| {
         is_ours(name) || (name.starts_with("pw") && name.contains("test"))
     }));
-    found.sort();
-    found
+    found.into_iter().collect()
 }
 
 fn is_ours(name: &str) -> bool {
@@ -63,7 +60,7 @@ mod tests {
         for name in ["netns/pwt-1", "netns/pwd-node1", "netns/cni-7", "bpf/pwt-3", "bpf/podwire"] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
-        let found = find(&root.join("netns"), &root.join("bpf"));
+        let found = find_in(&root.join("netns"), &root.join("bpf"));
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(&root).unwrap()).collect();
         assert_eq!(names, ["bpf/pwt-3", "netns/pwd-node1", "netns/pwt-1"].map(Path::new));
         fs::remove_dir_all(root).unwrap();
