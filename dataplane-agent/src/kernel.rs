@@ -72,7 +72,7 @@ pub struct Route {
     pub mtu: u32,
 }
 
-/// What the nftables table is made from (the rules themselves are in `kernel/nft.rs`).
+/// What the nftables table is made from (the rules themselves are in `kernel/live/nft.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NftRules {
     /// This node's pod CIDRs: what is masqueraded when it leaves the cluster.
