@@ -15,6 +15,9 @@ use toml::Spanned;
 pub(crate) use self::validate::cidr_fault;
 use crate::model::{Network, Node};
 
+/// One mistake in a large file may have thousands of consequences.
+const FAULTS_SHOWN: usize = 20;
+
 /// What is wrong with a node file: all of it, not only the first.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct NodeFileError {
@@ -26,7 +29,7 @@ pub struct NodeFileError {
 
 impl fmt::Display for NodeFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, fault) in self.faults.iter().enumerate() {
+        for (at, fault) in self.faults.iter().take(FAULTS_SHOWN).enumerate() {
             let newline = if at == 0 { "" } else { "\n" };
             write!(f, "{newline}{}", self.file.display())?;
             if let Some(line) = fault.line {
@@ -36,6 +39,10 @@ impl fmt::Display for NodeFileError {
                 write!(f, ": {}", fault.field)?;
             }
             write!(f, ": {}", fault.what)?;
+        }
+        let more = self.faults.len().saturating_sub(FAULTS_SHOWN);
+        if more > 0 {
+            write!(f, "\n{}: and {more} more", self.file.display())?;
         }
         Ok(())
     }
@@ -125,7 +132,7 @@ struct PlacedNode {
 }
 
 fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
-    let line = error.span().map(|span| line_of(text, &span));
+    let line = error.span().map(|span| Lines::of(text).of_span(&span));
     let mut what = error.message().trim().replace('\n', "; ");
     if what.contains("unknown field") || what.contains("missing field") {
         what.push_str("; a node is: [[node]], name = \"a\", addresses = [\"192.168.1.11\"], ");
@@ -140,8 +147,24 @@ fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
     Fault { line, field, what }
 }
 
-fn line_of(text: &str, span: &Range<usize>) -> usize {
-    text.bytes().take(span.start).filter(|byte| *byte == b'\n').count().saturating_add(1)
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(ends.map(|(at, _)| at).collect())
+    }
+
+    /// The line, from 1, in which a span begins.
+    fn of_span(&self, span: &Range<usize>) -> usize {
+        self.0.partition_point(|end| *end < span.start).saturating_add(1)
+    }
+
+    fn place<T>(&self, spanned: Spanned<T>, field: String) -> Placed<T> {
+        let line = self.of_span(&spanned.span());
+        Placed { value: spanned.into_inner(), line, field }
+    }
 }
 
 fn resolve(
@@ -150,13 +173,14 @@ fn resolve(
     own_name: &str,
     network: &Network,
 ) -> Result<Vec<Node>, Vec<Fault>> {
+    let lines = Lines::of(text);
     let mut faults = Vec::new();
     let mut nodes = Vec::new();
     for (at, node) in raw.node.into_iter().enumerate() {
         nodes.push(PlacedNode {
-            name: place(text, node.name, format!("node[{at}].name")),
-            addresses: list(text, at, "addresses", node.addresses, &mut faults),
-            pod_cidrs: list(text, at, "pod_cidrs", node.pod_cidrs, &mut faults),
+            name: lines.place(node.name, format!("node[{at}].name")),
+            addresses: list(&lines, at, "addresses", node.addresses, &mut faults),
+            pod_cidrs: list(&lines, at, "pod_cidrs", node.pod_cidrs, &mut faults),
         });
     }
     validate::check(&nodes, own_name, network, &mut faults);
@@ -176,20 +200,15 @@ impl PlacedNode {
     }
 }
 
-fn place<T>(text: &str, spanned: Spanned<T>, field: String) -> Placed<T> {
-    let line = line_of(text, &spanned.span());
-    Placed { value: spanned.into_inner(), line, field }
-}
-
 /// Parses each element of a list; an empty list is a fault.
 fn list<T: std::str::FromStr>(
-    text: &str,
+    lines: &Lines,
     node: usize,
     name: &str,
     raw: Spanned<Vec<Spanned<String>>>,
     faults: &mut Vec<Fault>,
 ) -> Vec<Placed<T>> {
-    let raw = place(text, raw, format!("node[{node}].{name}"));
+    let raw = lines.place(raw, format!("node[{node}].{name}"));
     let (example, thing) = match name {
         "addresses" => ("192.168.1.11", "an IP address"),
         _ => ("10.244.1.0/24", "a network with prefix length"),
@@ -199,7 +218,7 @@ fn list<T: std::str::FromStr>(
     }
     let mut parsed = Vec::new();
     for (at, element) in raw.value.into_iter().enumerate() {
-        let element = place(text, element, format!("node[{node}].{name}[{at}]"));
+        let element = lines.place(element, format!("node[{node}].{name}[{at}]"));
         match element.value.parse() {
             Ok(value) => parsed.push(Placed { value, line: element.line, field: element.field }),
             Err(_) => faults.push(element.fault(format!(

@@ -32,11 +32,12 @@ pub async fn follow(
     loop {
         let text = tokio::fs::read_to_string(&file).await.map_err(|error| error.to_string());
         if last.as_ref() != Some(&text) {
-            let news = match &text {
-                Ok(text) => parse(&file, text, &own_name, &network),
-                Err(error) => Err(gone(&file, error)),
+            let news = match text.clone() {
+                Ok(text) => parse_aside(&file, text, &own_name, &network).await,
+                Err(error) => Some(Err(gone(&file, &error))),
             };
             last = Some(text);
+            let Some(news) = news else { return };
             if to.send(news).await.is_err() {
                 return;
             }
@@ -47,6 +48,18 @@ pub async fn follow(
             () = to.closed() => return,
         }
     }
+}
+
+/// In a thread of its own: a file of thousands of nodes must not hold up the sockets. None at the end of
+/// the runtime.
+async fn parse_aside(
+    file: &Path,
+    text: String,
+    own_name: &str,
+    network: &Network,
+) -> Option<Result<Vec<Node>, NodeFileError>> {
+    let (file, own_name, network) = (file.to_owned(), own_name.to_owned(), network.clone());
+    tokio::task::spawn_blocking(move || parse(&file, &text, &own_name, &network)).await.ok()
 }
 
 fn gone(file: &Path, error: &str) -> NodeFileError {

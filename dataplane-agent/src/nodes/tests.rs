@@ -99,6 +99,29 @@ fn all_faults_are_told_in_the_order_of_lines() {
 }
 
 #[test]
+fn thousands_of_nodes_and_of_faults() {
+    let node = |n: usize| {
+        format!(
+            "[[node]]\nname = \"n{n}\"\naddresses = [\"192.168.{}.{}\"]\npod_cidrs = \
+             [\"10.{}.{}.0/24\"]\n",
+            n / 250,
+            n % 250 + 1,
+            n / 250,
+            n % 250
+        )
+    };
+    let text: String = (0..5_000).map(node).collect();
+    let started = std::time::Instant::now();
+    let nodes = parse("n".as_ref(), &text, "n7", &direct()).unwrap();
+    assert_eq!(nodes.len(), 5_000);
+    let faults = parse("n".as_ref(), &text.repeat(2), "n7", &direct()).unwrap_err();
+    assert!(started.elapsed().as_secs() < 10, "linear in the size of the file");
+    let error = faults.to_string();
+    assert_eq!(error.lines().count(), 21);
+    assert!(error.ends_with("and 14980 more"), "{error}");
+}
+
+#[test]
 fn cluster_networks_bound_the_pools() {
     let cluster = |list: &[&str]| Network {
         cluster_cidrs: list.iter().map(|cidr| cidr.parse().unwrap()).collect(),
