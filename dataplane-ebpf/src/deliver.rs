@@ -63,8 +63,8 @@ pub(crate) fn tunnel(way: &Way<'_>, node: &NodeEntry, path: Path) -> i32 {
     if set_key(way, &Ip::from(&node.node)).is_err() {
         return refuse(way.packet, way.program, Some(way.headers), DropReason::TunnelFailed);
     }
-    let mac = way.config.tunnel_mac;
-    way.packet.set_macs(mac, mac);
+    // Every tunnel device has the same MAC, so it is no source: VXLAN drops what seems to be its own.
+    way.packet.set_macs(way.config.tunnel_mac, way.config.host_mac);
     spend_hop(way, path);
     // SAFETY: a plain helper call without pointers.
     let action = unsafe { bpf_redirect(way.config.tunnel_ifindex, 0) };
@@ -95,6 +95,7 @@ pub(crate) fn direct(way: &Way<'_>, node: &NodeEntry, path: Path) -> i32 {
         }
         BPF_FIB_LKUP_RET_NO_NEIGH => {
             spend_hop(way, path);
+            forget_route(way, node, path);
             redirected(way, to_neighbour(fib), path)
         }
         BPF_FIB_LKUP_RET_FRAG_NEEDED if path.spends_hop() => to_host(way, Path::PodTooBig),
@@ -102,6 +103,18 @@ pub(crate) fn direct(way: &Way<'_>, node: &NodeEntry, path: Path) -> i32 {
             refuse(way.packet, way.program, Some(way.headers), DropReason::TooBig)
         }
         _ => refuse(way.packet, way.program, Some(way.headers), DropReason::NoRoute),
+    }
+}
+
+/// Takes the host stack's route off a packet, by putting a tunnel key in its place.
+///
+/// A packet that waits for its neighbour is sent to the neighbour of its *route* once that is resolved
+/// (`neigh_update`, as of 6.18): the route is ours through `podwire0`, whose MAC is nobody's.
+#[inline(always)]
+fn forget_route(way: &Way<'_>, node: &NodeEntry, path: Path) {
+    if !path.spends_hop() {
+        // Where it fails, the packet is lost and the next finds its neighbour.
+        let _ = set_key(way, &Ip::from(&node.node));
     }
 }
 

@@ -14,8 +14,7 @@ use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteScope;
@@ -119,21 +118,21 @@ impl Netlink {
     /// Tells people what the host end is, and keeps it from speaking IPv6 itself.
     ///
     /// The alias comes second because the kernel ignores it while it makes a link.
-    pub(crate) fn name_host_end(&self, pair: &Pair, alias: &str) -> Result<(), Failure> {
+    pub(crate) fn name_host_end(
+        &self,
+        name: &str,
+        pair: &Pair,
+        alias: &str,
+    ) -> Result<(), Failure> {
         // The kernel takes 255 bytes (`IFALIASZ`, with the NUL).
-        let alias: String = alias.chars().take(255).collect();
-        let message = LinkUnspec::new_with_index(pair.host_ifindex).alias(alias).build();
-        self.wait(self.handle.link().set(message).execute())
-            .context(KERNEL, || "set the alias of the host end".into())?;
-        let silent = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        let message = LinkUnspec::new_with_index(pair.host_ifindex).append_extra_attribute(
-            LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![silent])]),
-        );
-        match self.wait(self.handle.link().set(message.build()).execute()) {
-            // Without IPv6 in the kernel there is nothing to silence.
-            Err(error) if errno(&error) == Some(Errno::EAFNOSUPPORT) => Ok(()),
-            result => result.context(KERNEL, || "silence the host end".into()),
+        let mut end = alias.len().min(255);
+        while !alias.is_char_boundary(end) {
+            end -= 1;
         }
+        let message = LinkUnspec::new_with_index(pair.host_ifindex).alias(&alias[..end]).build();
+        self.wait(self.handle.link().set(message).execute())
+            .context(KERNEL, || format!("set the alias of {name}"))?;
+        set_ipv6(name, "disable_ipv6", "1")
     }
 
     /// Sets MTU and "up" of the host end: from now on packets pass.
@@ -168,7 +167,8 @@ impl Netlink {
         fault::done(fault::LOOPBACK);
         let index = self.link(ifname)?.ok_or_else(|| vanished(ifname))?.ifindex;
         if addresses.iter().any(IpAddr::is_ipv6) {
-            refuse_router_advertisements(ifname)?;
+            // The routes are ours: a router advertisement must not change them.
+            set_ipv6(ifname, "accept_ra", "0")?;
         }
         for ip in addresses {
             let prefix = if ip.is_ipv4() { 32 } else { 128 };
@@ -220,11 +220,11 @@ impl Netlink {
     }
 }
 
-/// The pods' routes are ours: a router advertisement from another pod must not change them.
-fn refuse_router_advertisements(ifname: &str) -> Result<(), Failure> {
+/// Sets a switch of an interface; a kernel without IPv6 has none.
+fn set_ipv6(ifname: &str, switch: &str, value: &str) -> Result<(), Failure> {
     // The kernel shows the namespace of the thread that opens the file.
-    let path = format!("/proc/sys/net/ipv6/conf/{ifname}/accept_ra");
-    match std::fs::write(&path, "0") {
+    let path = format!("/proc/sys/net/ipv6/conf/{ifname}/{switch}");
+    match std::fs::write(&path, value) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).context(KERNEL, || format!("write {path}"))
         }

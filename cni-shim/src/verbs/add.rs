@@ -81,7 +81,7 @@ fn attach(job: &Job, netlink: &Netlink, asked: &mut bool) -> Result<AddResult, F
     let ifname = &job.attachment.ifname;
     let pair = netlink.make_pair(&job.host_ifname, ifname, &job.netns)?; // 2
     fault::done(fault::LINK_MADE);
-    netlink.name_host_end(&pair, &job.alias())?;
+    netlink.name_host_end(&job.host_ifname, &pair, &job.alias())?;
     fault::done(fault::LINK_NAMED);
     let ingress = kernel::attach(&job.pins, &job.host_ifname, Hook::Ingress)?; // 3
     fault::done(fault::INGRESS);

@@ -76,7 +76,7 @@ fn from_pod() {
     let uplink = fixture.uplink.mac;
     let direct = Bytes::Sent { to: Mac::new(NEIGHBOUR_MAC), from: uplink, hop: true };
     let tunnel_mac = fixture.config.tunnel_mac;
-    let tunnel = Bytes::Sent { to: tunnel_mac, from: tunnel_mac, hop: true };
+    let tunnel = Bytes::Sent { to: tunnel_mac, from: fixture.host.mac, hop: true };
     let mut mapped = udp(A6, B6, 64, 1, 1);
     mapped[MAPPED_AT..MAPPED_AT + 12].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255]);
     let mut vlan = tcp(A, B, 64);
@@ -187,7 +187,7 @@ fn from_host() {
     let uplink = fixture.uplink.mac;
     let direct = Bytes::Sent { to: Mac::new(NEIGHBOUR_MAC), from: uplink, hop: false };
     let tunnel_mac = fixture.config.tunnel_mac;
-    let tunnel = Bytes::Sent { to: tunnel_mac, from: tunnel_mac, hop: false };
+    let tunnel = Bytes::Sent { to: tunnel_mac, from: fixture.host.mac, hop: false };
     let host = "10.244.1.1";
     #[rustfmt::skip]
     let rows = [
