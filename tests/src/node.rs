@@ -208,7 +208,7 @@ impl Node {
     /// The network configuration.
     pub fn cni_configuration(&self) -> Value {
         json!({
-            "cniVersion": "1.1.0",
+            "cniVersion": "1.0.0",
             "name": "podwire",
             "type": "podwire",
             "socket": self.socket(),
