@@ -20,6 +20,8 @@ use crate::model::{Encapsulation, Model, Node, gateway, is_pod_interface};
 
 /// `podwire0` carries whatever the host stack makes of a route's MTU.
 const HOST_DEVICE_MTU: u32 = 65_535;
+/// A node whose address is here has uplinks that only its operator knows.
+const LOOPBACK: &str = "lo";
 /// MTU that is assumed while no uplink is known.
 const UPLINK_MTU_UNKNOWN: u32 = 1_500;
 /// Outer IPv4, UDP, VXLAN and inner Ethernet headers.
@@ -140,6 +142,7 @@ fn uplinks<'a>(model: &Model, own: &Node, observed: &'a Observed) -> Vec<&'a Lin
     let owners: Vec<&Link> = observed
         .interfaces
         .values()
+        .filter(|link| link.name != LOOPBACK)
         .filter(|link| link.addresses.iter().any(|has| own.addresses.contains(&has.addr())))
         .collect();
     if owners.is_empty() { named(&model.last_uplinks) } else { owners }
@@ -168,6 +171,13 @@ fn uplink_problems(
              other nodes cannot reach its pods",
             own.name
         ));
+    }
+    if uplinks.is_empty() && model.network.uplinks.is_empty() {
+        problems.push(
+            "no device but the loopback has the node's address: name those that lead to other nodes \
+             with --uplink"
+                .to_owned(),
+        );
     }
     for link in uplinks {
         if !link.up {

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::nodes;
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::store::{Store, make_directory, make_plugin_locks, write_whole};
+use crate::store::{Store, lock_pins, make_directory, make_plugin_locks, write_whole};
 
 /// `status` and the plugin tell from the age of the plugin file how long the agent has been away.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(5);
@@ -39,6 +39,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     // Before anything is changed: a socket that is in use belongs to an agent of another directory.
     let server = Server::bind(&settings.socket)?;
 
+    let _pins = lock_pins(&settings.bpffs)?;
     let kernel = LiveKernel::open(&settings.bpffs)?;
     let events = live::watch()?;
     let network = settings.network.clone();

@@ -174,6 +174,14 @@ pub enum StatusError {
         /// What the system said.
         source: io::Error,
     },
+    /// It listens, but not to everybody.
+    #[error("the agent at {} answers to its owner only: {source}; ask as root", socket.display())]
+    Denied {
+        /// Where.
+        socket: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It listens and does not answer well.
     #[error("the agent at {} does not answer: {source}", socket.display())]
     Stuck {
@@ -209,8 +217,10 @@ fn since(last_seen: Option<Duration>) -> String {
 pub fn ask(socket: &Path) -> Result<serde_json::Value, StatusError> {
     let at = || socket.to_owned();
     let mut stream = UnixStream::connect(socket).map_err(|source| {
-        let (socket, last_seen) = (at(), last_seen(socket));
-        StatusError::Away { socket, last_seen, source }
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return StatusError::Denied { socket: at(), source };
+        }
+        StatusError::Away { socket: at(), last_seen: last_seen(socket), source }
     })?;
     let request = Request { version: PROTOCOL_VERSION, call: Call::Status };
     let exchange = |stream: &mut UnixStream| {

@@ -24,6 +24,12 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another agent has the pins.
+    #[error(
+        "another agent uses the pins below {}: stop it first, or give this one another --bpffs",
+        _0.display()
+    )]
+    PinsBusy(PathBuf),
     /// Another agent has the directory.
     #[error(
         "another agent{} uses the state directory {}: stop it first, or give this one another \
@@ -163,6 +169,20 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     written.map_err(io_error("cannot write", path))
 }
 
+/// Makes the directory of the pins and locks it: two agents with one set of maps would undo each other.
+///
+/// # Errors
+/// When another agent has it, or it cannot be made.
+pub fn lock_pins(bpffs: &Path) -> Result<Flock<File>, StoreError> {
+    make_directory(bpffs)?;
+    let directory = File::open(bpffs).map_err(io_error("cannot open", bpffs))?;
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, Errno::EWOULDBLOCK)) => Err(StoreError::PinsBusy(bpffs.to_owned())),
+        Err((_, errno)) => Err(io_error("cannot lock", bpffs)(errno.into())),
+    }
+}
+
 fn lock_directory(directory: &Path) -> Result<Flock<File>, StoreError> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
@@ -294,6 +314,16 @@ mod tests {
         assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
         drop(store);
         Store::open(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn one_agent_per_set_of_pins() {
+        let directory = tempfile::tempdir().unwrap();
+        let pins = directory.path().join("podwire");
+        let lock = lock_pins(&pins).unwrap();
+        assert!(lock_pins(&pins).unwrap_err().to_string().contains("--bpffs"));
+        drop(lock);
+        lock_pins(&pins).unwrap();
     }
 
     #[test]

@@ -167,6 +167,20 @@ fn uplinks_stay_while_the_address_is_away() {
 }
 
 #[test]
+fn an_address_of_the_loopback_names_no_uplink() {
+    let (mut model, mut observed) = with(Encapsulation::Direct);
+    let addresses = std::mem::take(&mut observed.interfaces.get_mut("eth0").unwrap().addresses);
+    observed.interfaces.get_mut("lo").unwrap().addresses.extend(addresses);
+    let compiled = compile(&model, &observed);
+    assert_eq!(compiled.uplinks, Vec::<String>::new());
+    assert!(compiled.problems[0].contains("--uplink"), "{:?}", compiled.problems);
+    model.network.uplinks = vec!["eth0".to_owned(), "eth9".to_owned()];
+    let compiled = compile(&model, &observed);
+    assert_eq!(compiled.uplinks, ["eth0"]);
+    assert_eq!(compiled.problems, ["there is no uplink eth9: correct --uplink, or create it"]);
+}
+
+#[test]
 fn router_advertisements_survive_forwarding() {
     let (model, mut observed) = with(Encapsulation::Direct);
     let path = "net/ipv6/conf/eth0/accept_ra";

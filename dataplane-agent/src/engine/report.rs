@@ -23,8 +23,9 @@ impl<K: Kernel> Engine<K> {
     /// The status document.
     ///
     /// # Errors
-    /// When programs or counters cannot be read.
+    /// When the kernel cannot be asked.
     pub async fn status(&mut self) -> Result<Status, KernelError> {
+        self.observed = self.observe().await?;
         let programs = self.kernel.program_ids()?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -77,7 +78,11 @@ impl<K: Kernel> Engine<K> {
                 pod: attached.pod.clone(),
                 addresses: attached.addresses.clone(),
                 generation: attached.generation,
-                present: !self.missing.contains(name),
+                present: self
+                    .observed
+                    .interfaces
+                    .get(name)
+                    .is_some_and(|link| link.ifindex == attached.ifindex),
             })
             .collect()
     }
