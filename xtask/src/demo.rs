@@ -19,6 +19,14 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
+#[cfg(test)]
+impl Options {
+    /// Returns what goes to the demo.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+}
+
 /// Builds all that the demo needs, and becomes the demo.
 pub(crate) fn run(options: &Options) -> Result<()> {
     set_up::run(set_up::Scope::Run)?;

@@ -57,3 +57,31 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_demo_gets_its_arguments_untouched() {
+        for arguments in [
+            &["--keep", "--encapsulation", "vxlan"][..],
+            &["--clean"],
+            &["--help"],
+            &["--encapsulation=both"],
+        ] {
+            let line = ["cargo xtask", "demo"].iter().chain(arguments);
+            let Command::Demo(options) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("not the demo");
+            };
+            assert_eq!(options.arguments(), arguments);
+        }
+    }
+}
