@@ -1,0 +1,103 @@
+//! The plugin as a runtime runs it, for everything that needs neither agent nor namespaces.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+struct Answer {
+    success: bool,
+    document: Value,
+}
+
+fn run(environment: &[(&str, &str)], input: &str) -> Answer {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_podwire"))
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the plugin starts");
+    // The plugin may refuse before it has read all: then the pipe is closed, which is no failure.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("the plugin ends");
+    let document = if output.stdout.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&output.stdout).expect("one JSON document")
+    };
+    Answer { success: output.status.success(), document }
+}
+
+fn config(socket: &str) -> String {
+    json!({"cniVersion": "1.0.0", "name": "pods", "type": "podwire", "socket": socket}).to_string()
+}
+
+const NOWHERE: &str = "/nonexistent/agent.sock";
+
+fn call<'a>(command: &'a str, netns: &'a str) -> [(&'a str, &'a str); 5] {
+    [
+        ("CNI_COMMAND", command),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", netns),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_PATH", "/opt/cni/bin"),
+    ]
+}
+
+#[test]
+fn version_names_what_is_supported() {
+    let answer = run(&[("CNI_COMMAND", "VERSION")], r#"{"cniVersion":"0.4.0"}"#);
+    assert!(answer.success);
+    assert_eq!(answer.document["cniVersion"], "0.4.0");
+    let versions = json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0"]);
+    assert_eq!(answer.document["supportedVersions"], versions);
+}
+
+#[test]
+fn refusals_are_documents_with_the_code_of_the_specification() {
+    let good = config(NOWHERE);
+    let other_version = good.replace("1.0.0", "1.1.0");
+    let old_version = good.replace("1.0.0", "0.3.1");
+    let own = "/proc/self/ns/net";
+    type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u64);
+    let rows: [Row<'_>; 12] = [
+        ("no command", vec![], &good, 4),
+        ("unknown command", vec![("CNI_COMMAND", "UPDATE")], &good, 4),
+        ("STATUS", call("STATUS", "").into(), &good, 1),
+        ("GC", call("GC", "").into(), &good, 1),
+        ("newer version", call("ADD", own).into(), &other_version, 1),
+        ("CHECK before 0.4.0", call("CHECK", own).into(), &old_version, 1),
+        ("no JSON", call("ADD", own).into(), "{", 6),
+        ("no container id", vec![("CNI_COMMAND", "ADD"), ("CNI_IFNAME", "eth0")], &good, 4),
+        ("no namespace", call("ADD", "").into(), &good, 4),
+        ("namespace is gone", call("ADD", "/run/netns/nonexistent").into(), &good, 3),
+        ("not a namespace", call("ADD", "/proc/version").into(), &good, 4),
+        ("the host's namespace", call("ADD", own).into(), &good, 4),
+    ];
+    for (name, environment, input, code) in rows {
+        let answer = run(&environment, input);
+        assert!(!answer.success, "{name}: must fail");
+        assert_eq!(answer.document["code"], code, "{name}: {}", answer.document);
+        for key in ["cniVersion", "msg", "details"] {
+            let text = answer.document[key].as_str().unwrap_or_default();
+            assert!(!text.is_empty(), "{name}: no {key}: {}", answer.document);
+        }
+    }
+}
+
+#[test]
+fn del_succeeds_where_no_agent_ever_ran() {
+    for netns in ["", "/run/netns/nonexistent"] {
+        let answer = run(&call("DEL", netns), &config(NOWHERE));
+        assert!(answer.success, "{}", answer.document);
+        assert_eq!(answer.document, Value::Null);
+    }
+}
+
+#[test]
+fn errors_answer_in_the_version_that_was_asked() {
+    let input = config(NOWHERE).replace("1.0.0", "0.4.0");
+    assert_eq!(run(&call("ADD", ""), &input).document["cniVersion"], "0.4.0");
+}
