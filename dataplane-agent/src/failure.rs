@@ -1,25 +1,17 @@
 //! Errors as the plugin passes them on: the codes of the CNI specification (1.1, section 5) and ours.
 
+use cni_shim::error::{
+    ALREADY_ATTACHED, DECODE, IO, KERNEL, NOT_AVAILABLE, PROTOCOL, TRY_AGAIN, failure,
+};
 use cni_shim::protocol::{Failure, PROTOCOL_VERSION};
 
 use crate::ipam::Exhausted;
 use crate::kernel::KernelError;
 use crate::store::StoreError;
 
-const IO: u32 = 5;
-const DECODE: u32 = 6;
-const TRY_AGAIN: u32 = 11;
-const UNAVAILABLE: u32 = 50;
-const PROTOCOL: u32 = 100;
-const CONFLICT: u32 = 101;
-
-fn failure(code: u32, message: &str, details: impl Into<String>) -> Failure {
-    Failure { code, message: message.to_owned(), details: details.into() }
-}
-
 /// The kernel refused.
 pub(crate) fn kernel(error: &KernelError) -> Failure {
-    failure(IO, "the kernel refused", error.to_string())
+    failure(KERNEL, "the kernel refused", error.to_string())
 }
 
 /// The state directory failed.
@@ -40,7 +32,7 @@ pub(crate) fn try_again(message: &str, details: &str) -> Failure {
 /// No address is left.
 pub(crate) fn exhausted(error: &Exhausted) -> Failure {
     let details = format!("{error}: remove pods, or give the node a larger pod network");
-    failure(UNAVAILABLE, "no pod address is free", details)
+    failure(NOT_AVAILABLE, "no pod address is free", details)
 }
 
 /// Plugin and agent are too far apart.
@@ -54,5 +46,5 @@ pub(crate) fn version(theirs: u64) -> Failure {
 
 /// The attachment exists with another interface.
 pub(crate) fn conflict(details: &str) -> Failure {
-    failure(CONFLICT, "the interface exists", details)
+    failure(ALREADY_ATTACHED, "the interface exists", details)
 }

@@ -255,7 +255,7 @@ async fn an_add_that_fails_leaves_nothing() {
     assert_eq!(node.engine.add(&other).await.unwrap_err().code, 11);
     assert_eq!(node.engine.add(&call("", 20)).await.unwrap_err().code, 6);
     node.kernel.lock().failing.insert("pod");
-    assert_eq!(node.add("c1", 20).await.unwrap_err().code, 5);
+    assert_eq!(node.add("c1", 20).await.unwrap_err().code, 100);
     node.kernel.lock().failing.clear();
     node.engine.del(&del("c1")).await.unwrap();
     assert_eq!((node.files(), node.engine.ipam.usage()[0].used), (0, 0));
