@@ -187,6 +187,8 @@ impl Table {
             let _ = writeln!(
                 self.postrouting,
                 "    ct status dnat {name} saddr @cluster{suffix} {name} daddr @cluster{suffix} \
+                 oifname \"{HOST_DEVICE}\" masquerade\n    \
+                 ct status dnat fib saddr type local {name} daddr @cluster{suffix} \
                  oifname \"{HOST_DEVICE}\" masquerade"
             );
         }
@@ -235,6 +237,7 @@ mod tests {
             "ip saddr @pods4 ip daddr != @cluster4 oifname != \"podwire0\" masquerade",
             "ip6 saddr @pods6 ip6 daddr != @cluster6 oifname != \"podwire0\" masquerade",
             "ct status dnat ip saddr @cluster4 ip daddr @cluster4 oifname \"podwire0\" masquerade",
+            "ct status dnat fib saddr type local ip daddr @cluster4 oifname \"podwire0\" masquerade",
             "iifname \"podwire0\" udp dport 8472 ip daddr @nodes4 counter drop",
             "iifname \"podwire0\" udp dport 8472 ip6 daddr @nodes6 counter drop",
             "iifname \"podwire0\" udp dport 8472 counter drop",
