@@ -24,12 +24,14 @@ fn a_pod_with_a_foreign_source_is_dropped_and_counted() {
             liar.namespace.ip(
                 "address add 10.244.1.77/32 dev eth0\naddress add fd00:10:244:1::77/128 dev eth0 nodad",
             )?;
-            for (source, to) in ["10.244.1.77", "fd00:10:244:1::77"].iter().zip(&other.addresses) {
+            for (family, source) in ["10.244.1.77", "fd00:10:244:1::77"].iter().enumerate() {
+                let to = other.addresses[family];
                 let before = node.counter("spoofed_source")?;
-                let ping = probe::ping_with(&liar.namespace, *to, &["-I", source]);
+                let ping = probe::ping_with(&liar.namespace, to, &["-I", source]);
                 ensure!(ping.is_err(), "{source} was believed");
                 ensure!(node.counter("spoofed_source")? == before + 1, "not counted");
-                probe::ping(&liar.namespace, *to)?;
+                let own = liar.addresses[family].to_string();
+                probe::ping_with(&liar.namespace, to, &["-I", &own])?;
             }
             Ok(())
         });

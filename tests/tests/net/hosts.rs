@@ -53,7 +53,7 @@ fn nodes_and_pods_reach_each_other(cluster: &Cluster) -> Result<()> {
     for pod in &pods {
         for node in [one, two] {
             for address in node.addresses.iter().chain(&node.gateways) {
-                probe::all(&pod.namespace, *address)?;
+                probe::all_after_discovery(&pod.namespace, *address)?;
             }
         }
     }

@@ -21,7 +21,7 @@ fn pods_reach_the_world_as_their_node(cluster: &Cluster) -> Result<()> {
     for node in cluster.nodes() {
         let pod = node.pod()?;
         for (family, address) in world.into_iter().enumerate() {
-            probe::all(&pod.namespace, address)?;
+            probe::all_after_discovery(&pod.namespace, address)?;
             probe::tcp(&pod.namespace, address, probe::BULK_BYTES)?;
             for seen in [
                 probe::seen_tcp(&pod.namespace, address)?,
