@@ -28,7 +28,7 @@ pub fn arp_question<B: Bytes + ?Sized>(bytes: &B) -> Option<([u8; 4], Mac)> {
 pub fn arp_answer(reply: &mut [u8; ARP_LEN], sender: [u8; 4], sender_mac: Mac, gateway: Mac) {
     reply[0..6].copy_from_slice(&sender_mac.octets);
     reply[6..12].copy_from_slice(&gateway.octets);
-    reply[12..14].copy_from_slice(&ETHERTYPE_ARP.to_be_bytes());
+    reply[12..14].copy_from_slice(&ETHERTYPE_ARP.to_ne_bytes());
     reply[14..22].copy_from_slice(&ARP_REQUEST);
     reply[21] = 2;
     reply[22..28].copy_from_slice(&gateway.octets);
@@ -59,7 +59,7 @@ pub fn advertisement(
 ) {
     reply[0..6].copy_from_slice(&asker_mac.octets);
     reply[6..12].copy_from_slice(&gateway.octets);
-    reply[12..14].copy_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
+    reply[12..14].copy_from_slice(&ETHERTYPE_IPV6.to_ne_bytes());
     // Version 6, payload of 32 bytes, hop limit 255.
     reply[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, 32, PROTOCOL_ICMPV6, 255]);
     reply[22..38].copy_from_slice(&GATEWAY_IPV6);

@@ -1,21 +1,24 @@
 //! Reads the Ethernet and IP headers.
 
+use network_types::eth::{EthHdr, EtherType};
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
 use crate::abi::{DropReason, Mac};
 use crate::ip::Ip;
 
 /// Length of an Ethernet header without VLAN tag, in bytes.
-pub const ETH_LEN: u32 = 14;
+pub const ETH_LEN: u32 = EthHdr::LEN as u32;
 /// Length of an IPv4 header without options, in bytes.
-pub const IPV4_LEN: u32 = 20;
+pub const IPV4_LEN: u32 = Ipv4Hdr::LEN as u32;
 /// Length of an IPv6 header without extension headers, in bytes.
-pub const IPV6_LEN: u32 = 40;
+pub const IPV6_LEN: u32 = Ipv6Hdr::LEN as u32;
 
-/// EtherType of IPv4.
-pub const ETHERTYPE_IPV4: u16 = 0x0800;
-/// EtherType of ARP.
-pub const ETHERTYPE_ARP: u16 = 0x0806;
-/// EtherType of IPv6.
-pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// EtherType of IPv4, network order.
+pub const ETHERTYPE_IPV4: u16 = EtherType::Ipv4 as u16;
+/// EtherType of ARP, network order.
+pub const ETHERTYPE_ARP: u16 = EtherType::Arp as u16;
+/// EtherType of IPv6, network order.
+pub const ETHERTYPE_IPV6: u16 = EtherType::Ipv6 as u16;
 
 /// A packet's bytes from its Ethernet header on.
 pub trait Bytes {
@@ -102,7 +105,7 @@ pub enum Carried {
 /// Reads the EtherType.
 #[inline(always)]
 pub fn carried<B: Bytes + ?Sized>(bytes: &B) -> Carried {
-    match bytes.head::<2>(12).map(u16::from_be_bytes) {
+    match bytes.head::<2>(12).map(u16::from_ne_bytes) {
         Some(ETHERTYPE_IPV4) => Carried::Ip(Family::V4),
         Some(ETHERTYPE_IPV6) => Carried::Ip(Family::V6),
         Some(ETHERTYPE_ARP) => Carried::Arp,

@@ -2,24 +2,26 @@
 //!
 //! Rarely needed: forwarding looks at addresses only. All offsets count from the Ethernet header.
 
+use network_types::ip::IpProto;
+
 use crate::ip::Ip;
 use crate::packet::{Bytes, Family, Headers, IPV4_LEN};
 
 /// IP protocol number of ICMP.
-pub const PROTOCOL_ICMP: u8 = 1;
+pub const PROTOCOL_ICMP: u8 = IpProto::Icmp as u8;
 /// IP protocol number of TCP.
-pub const PROTOCOL_TCP: u8 = 6;
+pub const PROTOCOL_TCP: u8 = IpProto::Tcp as u8;
 /// IP protocol number of UDP.
-pub const PROTOCOL_UDP: u8 = 17;
+pub const PROTOCOL_UDP: u8 = IpProto::Udp as u8;
 /// IP protocol number of ICMPv6.
-pub const PROTOCOL_ICMPV6: u8 = 58;
+pub const PROTOCOL_ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-const MOBILITY: u8 = 135;
+const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+const ROUTING: u8 = IpProto::Ipv6Route as u8;
+const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+const AUTHENTICATION: u8 = IpProto::Ah as u8;
+const DESTINATION_OPTIONS: u8 = IpProto::Ipv6Opts as u8;
+const MOBILITY: u8 = IpProto::MobilityHeader as u8;
 
 /// Most extension headers that are looked behind; RFC 8200 knows six, each once.
 const EXTENSIONS_MAX: u32 = 8;
