@@ -4,6 +4,7 @@ pub mod binaries;
 pub mod clean;
 pub mod cluster;
 pub mod command;
+pub mod demo;
 pub mod fabric;
 pub mod namespace;
 pub mod node;

@@ -20,7 +20,7 @@ pub(super) fn clean() -> Result<()> {
     if !demo.exists() {
         return Ok(());
     }
-    command::output(Command::new(demo).arg("--clean"))
+    command::output(Command::new(demo).arg("--clean-dead"))
         .context("remove what an earlier run left")
         .map(drop)
 }
