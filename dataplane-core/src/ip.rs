@@ -18,6 +18,9 @@ const _: () =
 const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 impl Ip {
+    /// No address: `::`.
+    pub const UNSPECIFIED: Self = Self([0; 4]);
+
     /// The mapped form of an IPv4 address.
     #[inline(always)]
     pub const fn from_ipv4(bytes: [u8; 4]) -> Self {
