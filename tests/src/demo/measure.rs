@@ -143,20 +143,20 @@ fn iperf_server(namespace: &Namespace) -> Result<Process> {
 
 /// Gigabits per second of one stream, and the mean size of what the uplink sent meanwhile.
 fn throughput(subject: &Subject<'_>, seconds: &str) -> Result<(f64, Option<f64>)> {
-    let (report, size) = wait_until("iperf3's server", Duration::from_secs(10), || {
+    wait_until("iperf3's server", Duration::from_secs(10), || {
         let before = subject.uplink.map(sent).transpose()?;
         let mut iperf = subject.client.command("iperf3");
         iperf.args(["-J", "-t", seconds, "-c", &subject.address.to_string()]);
-        let report = command::run(&mut iperf)?;
+        // It ends well, with a report about its failure.
+        let report: Value = serde_json::from_str(&command::run(&mut iperf)?)?;
         let after = subject.uplink.map(sent).transpose()?;
+        let bits = report["end"]["sum_received"]["bits_per_second"].as_f64();
+        let bits = bits.with_context(|| format!("no rate: {}", report["error"]))?;
         let size = before.zip(after).map(|(before, after)| {
             (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64
         });
-        Ok((report, size))
-    })?;
-    let report: Value = serde_json::from_str(&report)?;
-    let bits = report["end"]["sum_received"]["bits_per_second"].as_f64();
-    Ok((bits.context("iperf3 reports no rate")? / 1e9, size))
+        Ok((bits / 1e9, size))
+    })
 }
 
 /// Bytes and packets that `eth0` has sent.
