@@ -1,6 +1,7 @@
 //! The demo: its command line, and the order of what it shows.
 
 mod checks;
+mod latency;
 mod measure;
 mod reference;
 mod show;

@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::command;
@@ -161,31 +161,6 @@ pub fn seen_udp(from: &Namespace, to: IpAddr) -> Result<IpAddr> {
     });
     let peer: SocketAddr = text.with_context(|| format!("UDP {} to {to}", from.name()))?.parse()?;
     Ok(peer.ip())
-}
-
-/// Sends one byte to and fro over TCP, `count` times, and returns how long each took, sorted.
-///
-/// # Errors
-/// When the connection breaks.
-pub fn round_trips(from: &Namespace, to: IpAddr, count: usize) -> Result<Vec<Duration>> {
-    let times = from.enter(|| -> Result<Vec<Duration>> {
-        let mut stream = connect(None, to, ECHO_PORT)?;
-        let mut byte = [1];
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
-            let start = Instant::now();
-            stream.write_all(&byte)?;
-            stream.read_exact(&mut byte)?;
-            times.push(start.elapsed());
-        }
-        Ok(times)
-    });
-    let mut times = times.with_context(|| format!("ping-pong {} to {to}", from.name()))?;
-    if times.is_empty() {
-        bail!("no round trips");
-    }
-    times.sort();
-    Ok(times)
 }
 
 /// All three: ping, TCP data, and datagrams of a small, a full and a fragmented size.

@@ -8,19 +8,18 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::Verdict;
+use super::latency;
 use super::reference::{self, Pair};
 use super::show::{self, progress, table};
 use super::stage::Stage;
 use crate::cluster::Mode;
 use crate::command::{self, Process};
 use crate::namespace::Namespace;
-use crate::probe;
-use crate::server::Server;
 use crate::wait::wait_until;
 
 /// The first round only warms up.
-const ROUNDS: usize = 7;
-const ROUNDS_QUICK: usize = 3;
+const ROUNDS: usize = 12;
+const ROUNDS_QUICK: usize = 4;
 const SAME_NODE_TCP_MIN: f64 = 0.97;
 const SAME_NODE_LATENCY_MAX: f64 = 1.03;
 const DIRECT_TCP_MIN: f64 = 0.90;
@@ -32,10 +31,17 @@ const PACKET_SIZE_MIN: f64 = 0.95;
 struct Subject<'a> {
     name: &'static str,
     client: &'a Namespace,
+    server: &'a Namespace,
     address: IpAddr,
     /// The machine whose `eth0` the packets leave by.
     uplink: Option<&'a Namespace>,
     _iperf: Process,
+}
+
+impl Subject<'_> {
+    fn round_trips(&self, count: usize) -> Result<Vec<Duration>> {
+        latency::round_trips(self.client, self.server, self.address, count)
+    }
 }
 
 #[derive(Default)]
@@ -50,19 +56,13 @@ struct Figures {
 
 /// Measures and shows the table.
 pub(super) fn run(stage: &Stage, quick: bool) -> Result<Vec<Verdict>> {
-    let (rounds, seconds, trips) =
-        if quick { (ROUNDS_QUICK, "1", 3_000) } else { (ROUNDS, "2", 20_000) };
+    let (rounds, trips) = if quick { (ROUNDS_QUICK, 3_000) } else { (ROUNDS, 20_000) };
     let run = stage.cluster.run();
     let bare = reference::veth_pair(run)?;
     let bridge = match stage.mode {
         Mode::Direct => None,
         Mode::Vxlan => Some(reference::bridge_and_vxlan(run, &stage.cluster.fabric)?),
     };
-    let _servers = [Some(&bare), bridge.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|pair: &Pair| Server::start(&pair.server, &[pair.address]))
-        .collect::<Result<Vec<_>>>()?;
     let subjects = subjects(stage, &bare, bridge.as_ref())?;
 
     let mut figures: Vec<Figures> = subjects.iter().map(|_| Figures::default()).collect();
@@ -74,8 +74,8 @@ pub(super) fn run(stage: &Stage, quick: bool) -> Result<Vec<Verdict>> {
         }
         for at in order {
             bar.set_message(subjects[at].name);
-            let (tcp, size) = throughput(&subjects[at], seconds)?;
-            let trips = probe::round_trips(subjects[at].client, subjects[at].address, trips)?;
+            let (tcp, size) = throughput(&subjects[at])?;
+            let trips = subjects[at].round_trips(trips)?;
             bar.inc(1);
             if round == 0 {
                 continue;
@@ -101,7 +101,7 @@ fn subjects<'a>(
     let uplink = Some(&one.namespace);
     let subject = |name, client, server, address, uplink| -> Result<Subject<'a>> {
         let _iperf = iperf_server(server)?;
-        Ok(Subject { name, client, address, uplink, _iperf })
+        Ok(Subject { name, client, server, address, uplink, _iperf })
     };
     let mut subjects = vec![
         subject("bare veth pair", &bare.client, &bare.server, bare.address, None)?,
@@ -142,11 +142,14 @@ fn iperf_server(namespace: &Namespace) -> Result<Process> {
 }
 
 /// Gigabits per second of one stream, and the mean size of what the uplink sent meanwhile.
-fn throughput(subject: &Subject<'_>, seconds: &str) -> Result<(f64, Option<f64>)> {
+fn throughput(subject: &Subject<'_>) -> Result<(f64, Option<f64>)> {
     wait_until("iperf3's server", Duration::from_secs(10), || {
         let before = subject.uplink.map(sent).transpose()?;
         let mut iperf = subject.client.command("iperf3");
-        iperf.args(["-J", "-t", seconds, "-c", &subject.address.to_string()]);
+        iperf.args(["-J", "-t", "1", "-c", &subject.address.to_string()]);
+        if let Some(processors) = two_processors() {
+            iperf.args(["-A", processors]);
+        }
         // It ends well, with a report about its failure.
         let report: Value = serde_json::from_str(&command::run(&mut iperf)?)?;
         let after = subject.uplink.map(sent).transpose()?;
@@ -157,6 +160,12 @@ fn throughput(subject: &Subject<'_>, seconds: &str) -> Result<(f64, Option<f64>)
         });
         Ok((bits / 1e9, size))
     })
+}
+
+/// Sender and receiver each have one, where there are two: else chance decides the rate.
+fn two_processors() -> Option<&'static str> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (processors >= 2).then_some("0,1")
 }
 
 /// Bytes and packets that `eth0` has sent.
