@@ -178,8 +178,20 @@ impl Node {
     /// # Errors
     /// When the plugin's output is none of the contract.
     pub fn cni(&self, call: &CniCall<'_>) -> Result<Result<Value, Value>> {
+        self.cni_with(call, &self.cni_configuration())
+    }
+
+    /// As [`Self::cni`], with another configuration.
+    ///
+    /// # Errors
+    /// When the plugin's output is none of the contract.
+    pub fn cni_with(
+        &self,
+        call: &CniCall<'_>,
+        configuration: &Value,
+    ) -> Result<Result<Value, Value>> {
         let mut command = self.cni_command(call);
-        let output = command::feed(&mut command, &self.cni_configuration().to_string())?;
+        let output = command::feed(&mut command, &configuration.to_string())?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let document = if stdout.trim().is_empty() {
             Value::Null

@@ -2,8 +2,12 @@
 
 mod net {
     mod forged;
+    mod healing;
     mod hosts;
+    mod input;
     mod matrix;
+    mod plugin;
+    mod restart;
     mod routed;
     mod service;
     mod world;
