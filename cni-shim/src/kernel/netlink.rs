@@ -8,13 +8,14 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
 
 use dataplane_core::abi::config::GATEWAY_MAC;
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteScope;
@@ -25,6 +26,10 @@ use crate::error::{ALREADY_ATTACHED, Context as _, KERNEL, failure};
 use crate::fault;
 use crate::protocol::Failure;
 use crate::result::gateway;
+
+/// The kernel looks at the states of links once per second at least.
+const OPERATIONAL_TIME_MAX: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(1);
 
 /// A netlink socket of the namespace in which it was opened.
 pub(crate) struct Netlink {
@@ -39,6 +44,8 @@ pub(crate) struct LinkFacts {
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// Whether the kernel sends by it: it is up and so is the other end.
+    pub(crate) operational: bool,
 }
 
 /// Both ends of a new veth.
@@ -142,6 +149,18 @@ impl Netlink {
             .context(KERNEL, || "set the host end up".into())
     }
 
+    /// Waits until the container's end sends. The kernel notices later that the host end is up, and drops
+    /// without a trace what the container sends before; from 6.8 on, to ask is to make it notice.
+    pub(crate) fn wait_until_operational(&self, ifname: &str) -> Result<(), Failure> {
+        let deadline = Instant::now() + OPERATIONAL_TIME_MAX;
+        while !self.link(ifname)?.ok_or_else(|| vanished(ifname))?.operational
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
     /// Removes an interface; one that is gone is removed.
     pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
         let Some(link) = self.link(name)? else { return Ok(()) };
@@ -238,6 +257,7 @@ fn facts(message: &LinkMessage) -> LinkFacts {
         mac: [0; 6],
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        operational: false,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -245,6 +265,7 @@ fn facts(message: &LinkMessage) -> LinkFacts {
                 facts.mac = mac.as_slice().try_into().unwrap_or_default();
             }
             LinkAttribute::Mtu(mtu) => facts.mtu = *mtu,
+            LinkAttribute::OperState(state) => facts.operational = *state == State::Up,
             _ => {}
         }
     }

@@ -94,6 +94,8 @@ fn attach(job: &Job, netlink: &Netlink, asked: &mut bool) -> Result<AddResult, F
     kernel::inside(&job.netns, move |netlink| netlink.configure_pod(&name, &addresses, mtu))?; // 5
     netlink.host_end_up(&pair, added.mtu)?; // 6
     fault::done(fault::HOST_UP);
+    let name = ifname.clone();
+    kernel::inside(&job.netns, move |netlink| netlink.wait_until_operational(&name))?;
     let host = Interface {
         name: job.host_ifname.clone(),
         mac: mac_text(pair.host_mac),
