@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 /// # Errors
 /// When it is not there.
 pub fn agent() -> Result<PathBuf> {
-    find("PODWIRE_AGENT", "podwire-agent")
+    find("PODWIRE_AGENT", "podwire-agent", "")
 }
 
 /// The CNI plugin: `PODWIRE_PLUGIN`, or `podwire` beside this program.
@@ -17,10 +17,19 @@ pub fn agent() -> Result<PathBuf> {
 /// # Errors
 /// When it is not there.
 pub fn plugin() -> Result<PathBuf> {
-    find("PODWIRE_PLUGIN", "podwire")
+    find("PODWIRE_PLUGIN", "podwire", "")
 }
 
-fn find(variable: &str, name: &str) -> Result<PathBuf> {
+/// The CNI plugin that kills itself: `PODWIRE_FAULT_PLUGIN`, or `podwire-fault` beside this program.
+///
+/// # Errors
+/// When it is not there.
+pub fn fault_plugin() -> Result<PathBuf> {
+    let how = " -p cni-shim --features fault-injection";
+    find("PODWIRE_FAULT_PLUGIN", "podwire-fault", how)
+}
+
+fn find(variable: &str, name: &str, how: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
@@ -30,6 +39,8 @@ fn find(variable: &str, name: &str) -> Result<PathBuf> {
         own.ancestors().skip(1).take(2).map(|dir: &Path| dir.join(name)).find(|p| p.exists());
     match found {
         Some(path) => Ok(path),
-        None => bail!("{name} is not beside {}: `cargo build`, or set {variable}", own.display()),
+        None => {
+            bail!("{name} is not beside {}: `cargo build{how}`, or set {variable}", own.display())
+        }
     }
 }

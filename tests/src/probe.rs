@@ -13,7 +13,7 @@ use crate::namespace::Namespace;
 use crate::server::{ECHO_PORT, WHO_PORT};
 
 /// A packet that takes longer is lost.
-const REPLY_TIME_MAX: Duration = Duration::from_secs(2);
+const REPLY_TIME_MAX: Duration = Duration::from_secs(5);
 /// A transfer that stands still for this long is broken.
 const STALL_TIME_MAX: Duration = Duration::from_secs(8);
 /// Enough for several windows and segments of the largest size.

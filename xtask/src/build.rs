@@ -26,8 +26,19 @@ pub(crate) fn binaries(release: bool) -> Result<()> {
     cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--locked"]);
     if release {
         cargo.arg("--release");
+    } else {
+        // Tests kill the plugin at every step; nobody deploys this profile.
+        cargo.args(["--features", "cni-shim/fault-injection"]);
     }
     command::run(&mut cargo).context("build the binaries")
+}
+
+/// Builds the plugin that kills itself, for the tests.
+pub(crate) fn fault_plugin() -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--package", "cni-shim", "--bin", "podwire-fault", "--locked"]);
+    cargo.args(["--features", "fault-injection"]);
+    command::run(&mut cargo).context("build the plugin that kills itself")
 }
 
 /// Returns a cargo command for the workspace.
