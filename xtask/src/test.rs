@@ -83,6 +83,9 @@ fn run_tiers(options: &Options, summary: &mut Summary) -> Result<()> {
     set_up::run(set_up::Scope::Run)?;
     ebpf::build(&ebpf::Options::default())?;
     build::binaries(false)?;
+    if tiers.contains(&Tier::Net) {
+        build::fault_plugin()?;
+    }
     let binaries = tiers::build()?;
     leftovers::clean()?;
     // A demo that was left on purpose, or another run of tests.
