@@ -1,14 +1,17 @@
 //! Clusters of network namespaces with real agents, the real plugin, and real sockets.
 
 mod net {
+    mod check;
     mod forged;
     mod healing;
     mod hosts;
     mod input;
+    mod killed;
     mod matrix;
     mod plugin;
     mod restart;
     mod routed;
     mod service;
+    mod traces;
     mod world;
 }

@@ -1,0 +1,98 @@
+//! CHECK names what is not as ADD left it, also without the agent.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use dataplane_core::abi::Addr;
+use tests::cluster::{Cluster, Mode};
+use tests::command;
+use tests::pod::Pod;
+
+use super::traces;
+
+const CHECK_FAILED: u64 = 102;
+
+/// What somebody does to a pod, and what CHECK says then.
+type Damage = (fn(&Pod) -> Result<()>, &'static str);
+
+const DAMAGES: [Damage; 11] = [
+    (|pod| inside(pod, &format!("address delete {}/32 dev eth0", pod.addresses[0])), "not on eth0"),
+    (
+        |pod| inside(pod, &format!("address delete {}/128 dev eth0", pod.addresses[1])),
+        "not on eth0",
+    ),
+    (|pod| inside(pod, "route delete default"), "default route by 169.254.1.1"),
+    (|pod| inside(pod, "-6 route delete default"), "default route by fe80::1"),
+    (|pod| inside(pod, "neigh delete 169.254.1.1 dev eth0"), "neighbour entry of 169.254.1.1"),
+    (|pod| inside(pod, "link set eth0 mtu 1400"), "MTU of pw"),
+    (|pod| inside(pod, "link set eth0 address 02:00:00:00:00:07"), "MAC of eth0"),
+    (|pod| bpftool("link detach", &link_pin(pod)?, &[]), "is not attached to pw"),
+    (|pod| forget(pod, pod.addresses[1]), "is not in the map pw_pods"),
+    (|pod| outside(pod, "link set {} down"), "is up: false, not true"),
+    (|pod| outside(pod, "link delete {}"), "eth0 is gone"),
+];
+
+#[test]
+fn check_names_each_difference_without_the_agent() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let pods: Vec<Pod> = DAMAGES.iter().map(|_| node.pod()).collect::<Result<_>>()?;
+        let untouched = node.pod()?;
+        well(&untouched)?;
+        // It would put things right.
+        node.kill_agent();
+        for (pod, (damage, wanted)) in pods.iter().zip(DAMAGES) {
+            well(pod)?;
+            damage(pod).context(wanted)?;
+            let error = traces::check(pod)?.err().with_context(|| format!("not seen: {wanted}"))?;
+            ensure!(error["code"] == CHECK_FAILED, "{error}");
+            ensure!(error["details"].as_str().is_some_and(|d| d.contains(wanted)), "{error}");
+        }
+        well(&untouched)
+    });
+}
+
+#[test]
+fn check_needs_the_result_of_add() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let pod = cluster.node(1).pod()?;
+        let error = pod.call("CHECK")?.err().context("it worked without prevResult")?;
+        ensure!(error["code"] == 7 && error.to_string().contains("prevResult"), "{error}");
+        Ok(())
+    });
+}
+
+fn well(pod: &Pod) -> Result<()> {
+    traces::check(pod)?.map(drop).map_err(|error| anyhow!("CHECK of {}: {error}", pod.container_id))
+}
+
+fn inside(pod: &Pod, words: &str) -> Result<()> {
+    pod.namespace.run(&format!("ip {words}")).map(drop)
+}
+
+/// With the host side's name for the braces.
+fn outside(pod: &Pod, words: &str) -> Result<()> {
+    let words = words.replace("{}", &pod.host_ifname()?);
+    pod.node.namespace.run(&format!("ip {words}")).map(drop)
+}
+
+fn link_pin(pod: &Pod) -> Result<PathBuf> {
+    Ok(pod.node.bpffs.join(format!("links/{}-ingress", pod.host_ifname()?)))
+}
+
+fn forget(pod: &Pod, address: IpAddr) -> Result<()> {
+    let key: Vec<String> = Addr::from(address).bytes.iter().map(u8::to_string).collect();
+    bpftool(
+        "map delete",
+        &pod.node.bpffs.join("maps/pw_pods"),
+        &[vec!["key".to_owned()], key].concat(),
+    )
+}
+
+fn bpftool(words: &str, pin: &Path, more: &[String]) -> Result<()> {
+    let mut bpftool = Command::new("bpftool");
+    bpftool.args(words.split(' ')).arg("pinned").arg(pin).args(more);
+    command::run(&mut bpftool).map(drop)
+}

@@ -1,0 +1,158 @@
+//! The plugin is killed, or fails: nothing is left.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::binaries;
+use tests::cluster::{Cluster, Mode};
+use tests::command;
+use tests::pod::Pod;
+use tests::probe;
+use tests::wait::wait_until;
+
+use super::traces;
+
+/// Two sweeps, and what they need on a busy machine.
+const SWEEP_TIME_MAX: Duration = Duration::from_secs(100);
+/// What an event of the kernel tells.
+const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
+const NOT_AVAILABLE: u64 = 50;
+const TRY_AGAIN: u64 = 11;
+const ALREADY_ATTACHED: u64 = 101;
+
+fn steps() -> Result<Vec<String>> {
+    let steps = command::run(Command::new(binaries::fault_plugin()?).arg("--fault-steps"))?;
+    let steps: Vec<String> = steps.lines().map(str::to_owned).collect();
+    ensure!(steps.len() > 5, "{steps:?}");
+    Ok(steps)
+}
+
+/// More ADDs are killed than there are addresses: one that leaks shows.
+#[test]
+fn del_removes_what_a_killed_add_left() {
+    Cluster::builder(Mode::Direct).nodes(1).without_agents().test(|cluster| {
+        traces::start_with_small_pool(cluster)?;
+        let node = cluster.node(1);
+        let steps = steps()?;
+        ensure!(steps.len() > traces::SMALL_POOL, "{steps:?}");
+        for step in &steps {
+            let mut pod = node.bare_pod()?;
+            traces::killed_add(&pod, step)?;
+            pod.delete().with_context(|| format!("killed behind {step}"))?;
+            traces::ensure_none(node, &pod).with_context(|| format!("killed behind {step}"))?;
+            pod.add().with_context(|| format!("killed behind {step}, deleted"))?;
+            probe::ping(&node.namespace, pod.addresses[0])?;
+            probe::ping(&pod.namespace, node.gateways[1])?;
+            pod.delete()?;
+            traces::ensure_none(node, &pod)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_add_after_a_killed_one_works_or_says_what_to_do() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        for step in &steps()? {
+            let mut pod = node.bare_pod()?;
+            traces::killed_add(&pod, step)?;
+            if step == "locked" {
+                pod.add()?;
+                probe::ping(&node.namespace, pod.addresses[0])?;
+            } else {
+                let error = pod.call("ADD")?.err().with_context(|| format!("{step}: it worked"))?;
+                expect(&error, ALREADY_ATTACHED, "DEL first").context(step.clone())?;
+            }
+            pod.delete().context(step.clone())?;
+            traces::ensure_none(node, &pod).context(step.clone())?;
+        }
+        Ok(())
+    });
+}
+
+/// Killed ADDs and a DEL that found no agent, all at once: the sweep takes its time.
+#[test]
+fn the_agent_finds_what_nobody_deletes() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let killed: Vec<Pod> = steps()?
+            .iter()
+            .map(|step| {
+                let pod = node.bare_pod()?;
+                traces::killed_add(&pod, step).map(|()| pod)
+            })
+            .collect::<Result<_>>()?;
+        let (deleted, vanished) = (node.pod()?, node.pod()?);
+        let before = traces::of_pods(node)?;
+        ensure!(before.len() > 2 * killed.len(), "{before:?}");
+        // The namespaces go, and the veths with them: entries follow at once.
+        drop((killed, vanished));
+        wait_until("entries of interfaces that are gone", SEEN_TIME_MAX, || {
+            let entries = node.map("pw_pods")?.len();
+            ensure!(entries == 4, "{entries} entries, not those of node and pod");
+            Ok(())
+        })?;
+        node.kill_agent();
+        deleted.delete()?;
+        let left = traces::kernel_traces(node)?;
+        let name = deleted.host_ifname()?;
+        ensure!(!left.iter().any(|trace| trace.contains(&name)), "{left:?}");
+        node.spawn_agent()?;
+        node.wait_for_agent()?;
+        traces::wait_for_none(node, SWEEP_TIME_MAX)?;
+        let pod = node.pod()?;
+        probe::ping(&node.namespace, pod.addresses[1])?;
+        let problems = node.status()?["problems"].to_string();
+        ensure!(problems == "[]", "{problems}");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_add_without_a_free_address_leaves_nothing() {
+    Cluster::builder(Mode::Direct).nodes(1).without_agents().test(|cluster| {
+        traces::start_with_small_pool(cluster)?;
+        let node = cluster.node(1);
+        let pods: Vec<Pod> = (0..traces::SMALL_POOL).map(|_| node.pod()).collect::<Result<_>>()?;
+        let problems = node.status()?["problems"].to_string();
+        ensure!(problems.contains("10.244.1.0/29 are in use"), "{problems}");
+        let before = traces::of_pods(node)?;
+        let mut late = node.bare_pod()?;
+        let error = late.call("ADD")?.err().context("an address too many")?;
+        expect(&error, NOT_AVAILABLE, "larger pod network")?;
+        let after = traces::of_pods(node)?;
+        ensure!(after == before, "{:?}", after.symmetric_difference(&before));
+        ensure!(traces::interfaces(&late.namespace)? == ["lo"]);
+        pods[2].delete()?;
+        late.add()?;
+        ensure!(late.addresses[0] == pods[2].addresses[0], "{:?}", late.addresses);
+        probe::ping(&pods[0].namespace, late.addresses[0])
+    });
+}
+
+#[test]
+fn an_add_without_an_agent_leaves_nothing() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        node.kill_agent();
+        let mut pod = node.bare_pod()?;
+        let error = pod.call("ADD")?.err().context("ADD worked without an agent")?;
+        expect(&error, TRY_AGAIN, "is podwire-agent running")?;
+        node.spawn_agent()?;
+        node.wait_for_agent()?;
+        traces::ensure_none(node, &pod)?;
+        pod.add()?;
+        probe::ping(&pod.namespace, node.gateways[0])
+    });
+}
+
+/// The code, and what to do, in an error document of the specification.
+fn expect(error: &Value, code: u64, advice: &str) -> Result<()> {
+    ensure!(error["code"] == code, "{error}");
+    ensure!(error["msg"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+    ensure!(error["details"].as_str().is_some_and(|text| text.contains(advice)), "{error}");
+    Ok(())
+}
