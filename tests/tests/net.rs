@@ -8,6 +8,7 @@ mod net {
     mod input;
     mod killed;
     mod matrix;
+    mod parallel;
     mod plugin;
     mod restart;
     mod routed;

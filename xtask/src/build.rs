@@ -26,9 +26,6 @@ pub(crate) fn binaries(release: bool) -> Result<()> {
     cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--locked"]);
     if release {
         cargo.arg("--release");
-    } else {
-        // Tests kill the plugin at every step; nobody deploys this profile.
-        cargo.args(["--features", "cni-shim/fault-injection"]);
     }
     command::run(&mut cargo).context("build the binaries")
 }
