@@ -1,11 +1,11 @@
 //! Clusters of network namespaces with real agents, the real plugin, and real sockets.
 
 mod net {
+    mod bad_input;
     mod check;
     mod forged;
     mod healing;
     mod hosts;
-    mod input;
     mod killed;
     mod matrix;
     mod parallel;
@@ -13,6 +13,7 @@ mod net {
     mod restart;
     mod routed;
     mod service;
+    mod status;
     mod traces;
     mod world;
 }
