@@ -121,6 +121,7 @@ async fn run(arguments: &[&str], input: &str) -> Result<Output, KernelError> {
 /// - Pods behind an address that somebody translates (cluster IPs of kube-proxy, hostPort): our
 ///   direct path skips connection tracking, so the answer must come back through this node, which
 ///   it does when the source is this node's address among the pods.
+/// - Packets between tunnels are not tracked: each end believes them by their sender and nothing else.
 /// - Pods must not reach a node's tunnel port, also not by an address that is translated to it.
 fn ruleset(rules: &NftRules) -> String {
     let mut text = format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
@@ -137,6 +138,8 @@ fn ruleset(rules: &NftRules) -> String {
         ("postrouting", "type nat hook postrouting priority srcnat", &table.postrouting),
         ("forward", "type filter hook forward priority filter", &table.forward),
         ("input", "type filter hook input priority filter", &table.input),
+        ("arrival", "type filter hook prerouting priority raw", &table.arrival),
+        ("departure", "type filter hook output priority raw", &table.departure),
     ] {
         if !body.is_empty() {
             let _ = write!(text, "  chain {name} {{\n    {head}; policy accept;\n{body}  }}\n");
@@ -159,6 +162,8 @@ struct Table {
     postrouting: String,
     forward: String,
     input: String,
+    arrival: String,
+    departure: String,
 }
 
 impl Table {
@@ -198,6 +203,14 @@ impl Table {
                 self.forward,
                 "    iifname \"{HOST_DEVICE}\" udp dport {port} {name} daddr @nodes{suffix} \
                  counter drop"
+            );
+            let _ = writeln!(
+                self.arrival,
+                "    iifname != \"{HOST_DEVICE}\" udp dport {port} {name} saddr @nodes{suffix} notrack"
+            );
+            let _ = writeln!(
+                self.departure,
+                "    udp dport {port} {name} daddr @nodes{suffix} notrack"
             );
         }
     }
@@ -241,6 +254,8 @@ mod tests {
             "iifname \"podwire0\" udp dport 8472 ip daddr @nodes4 counter drop",
             "iifname \"podwire0\" udp dport 8472 ip6 daddr @nodes6 counter drop",
             "iifname \"podwire0\" udp dport 8472 counter drop",
+            "iifname != \"podwire0\" udp dport 8472 ip saddr @nodes4 notrack",
+            "udp dport 8472 ip6 daddr @nodes6 notrack",
             "elements = { 192.168.1.11, 192.168.1.12 }",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
@@ -255,7 +270,7 @@ mod tests {
         rules.pods.retain(|net| matches!(net, IpNet::V4(_)));
         let text = ruleset(&rules);
         assert!(text.contains("ip saddr @pods4 oifname != \"podwire0\" masquerade"));
-        for absent in ["ip6", "cluster", "nodes", "chain forward", "chain input"] {
+        for absent in ["ip6", "cluster", "nodes", "chain forward", "chain input", "notrack"] {
             assert!(!text.contains(absent), "{absent} in\n{text}");
         }
     }
