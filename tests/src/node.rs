@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::cluster::{CLUSTER_CIDRS, Mode};
@@ -19,6 +21,8 @@ use crate::wait::wait_until;
 
 /// An agent serves within this time, on a busy machine too.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
+/// It promises to end within 8 seconds after SIGTERM, as runtimes kill what takes longer.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A node.
 #[derive(Debug)]
@@ -134,6 +138,21 @@ impl Node {
     /// Kills its agent with SIGKILL.
     pub fn kill_agent(&self) {
         *self.agent() = None;
+    }
+
+    /// Ends its agent with SIGTERM and waits until it is gone.
+    ///
+    /// # Errors
+    /// When none runs, or it does not end.
+    pub fn stop_agent(&self) -> Result<()> {
+        let pid = Pid::from_raw(self.agent_pid()?.try_into()?);
+        kill(pid, Signal::SIGTERM)?;
+        wait_until("the end of the agent", STOP_TIME_MAX, || {
+            ensure!(self.agent().as_mut().is_none_or(Process::has_ended), "it runs on");
+            Ok(())
+        })?;
+        *self.agent() = None;
+        Ok(())
     }
 
     /// The agent's process.

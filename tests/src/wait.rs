@@ -29,12 +29,15 @@ pub fn wait_until<T>(
     }
 }
 
-/// Calls `step` once per `interval`, `count` times, and never catches up on what was late.
-pub fn pace(count: u32, interval: Duration, mut step: impl FnMut(u32)) {
+/// Calls `step` once per `interval` with 0, 1, 2 and so on, until it says that it was the last. What was
+/// late is caught up on.
+pub fn pace_while(interval: Duration, mut step: impl FnMut(u32) -> bool) {
     let start = Instant::now();
-    for number in 0..count {
+    for number in 0.. {
         let due = start + interval * number;
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        step(number);
+        if !step(number) {
+            return;
+        }
     }
 }
