@@ -98,10 +98,14 @@ impl Drop for Run {
     }
 }
 
-/// When a process began, in the kernel's ticks; none if there is no such process.
+/// When a process began, in the kernel's ticks; none if it has ended.
 pub(crate) fn start_of(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the command, in parentheses, may hold anything. The 22nd field is the start.
     let (_, fields) = stat.rsplit_once(") ")?;
+    // One that has ended and is not yet waited for makes nothing any more.
+    if fields.starts_with(['Z', 'X']) {
+        return None;
+    }
     fields.split(' ').nth(19).map(str::to_owned)
 }
