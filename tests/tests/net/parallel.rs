@@ -1,19 +1,27 @@
 //! Many calls of the plugin at once.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::IpAddr;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use tests::cluster::{Cluster, Mode};
+use tests::node::Node;
 use tests::pod::Pod;
 use tests::probe;
 use tests::server::Server;
+use tests::wait::wait_until;
 
 use super::traces;
 
 const AT_ONCE: usize = 50;
 const ROUNDS: usize = 5;
+const IN_FLIGHT: usize = 12;
+const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
+const TRY_AGAIN: u64 = 11;
 const ALREADY_ATTACHED: u64 = 101;
 
 #[test]
@@ -61,8 +69,7 @@ fn of_the_same_add_twice_at_once_one_works() {
             ensure!(error["code"] == ALREADY_ATTACHED, "{error}");
             ensure!(error.to_string().contains("DEL first"), "{error}");
             let result = worked.into_iter().find_map(Result::ok).context("no result")?;
-            let address = result["ips"][0]["address"].as_str().and_then(|a| a.split('/').next());
-            probe::ping(&node.namespace, address.context("no address")?.parse()?)?;
+            ping_first(node, &result)?;
             pod.delete()?;
             traces::ensure_none(node, &pod)?;
         }
@@ -92,6 +99,46 @@ fn add_and_del_of_the_same_at_once_leave_all_or_nothing() {
         }
         Ok(())
     });
+}
+
+/// Whatever the agent was doing: an ADD works, or fails clearly and leaves nothing.
+#[test]
+fn adds_while_the_agent_is_killed() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        for _ in 0..ROUNDS {
+            let pods: Vec<Pod> = (0..IN_FLIGHT).map(|_| node.bare_pod()).collect::<Result<_>>()?;
+            let results = thread::scope(|scope| {
+                let adds = scope.spawn(|| at_once(pods.iter(), |pod| pod.call("ADD")));
+                wait_until("the first of them", SEEN_TIME_MAX, || {
+                    ensure!(fs::read_dir(node.directory.join("attachments"))?.count() > 0);
+                    Ok(())
+                })?;
+                node.kill_agent();
+                node.spawn_agent()?;
+                node.wait_for_agent()?;
+                adds.join().expect("a thread")
+            })?;
+            for (pod, result) in pods.iter().zip(results) {
+                match result {
+                    Ok(result) => ping_first(node, &result)?,
+                    Err(error) => {
+                        ensure!(error["code"] == TRY_AGAIN, "{error}");
+                        ensure!(traces::interfaces(&pod.namespace)? == ["lo"], "{error}");
+                    }
+                }
+            }
+            at_once(pods.iter(), Pod::delete)?;
+            let left = traces::of_pods(node)?;
+            ensure!(left.is_empty(), "left: {left:?}");
+        }
+        Ok(())
+    });
+}
+
+fn ping_first(node: &Node, result: &Value) -> Result<()> {
+    let address = result["ips"][0]["address"].as_str().and_then(|a| a.split('/').next());
+    probe::ping(&node.namespace, address.context("no address")?.parse()?)
 }
 
 /// Does the work for each in a thread of its own.
