@@ -66,7 +66,7 @@ async fn answers_requests_and_refuses_others() {
     assert_eq!(exchange(&socket, good).await.unwrap(), Reply::Deleted);
     let newer = serde_json::json!({ "version": 99, "call": { "dance": {} } });
     let reply = exchange(&socket, encode(&newer).unwrap()).await.unwrap();
-    assert_eq!(code(&reply), 100, "{reply:?}");
+    assert_eq!(code(&reply), cni_shim::error::PROTOCOL, "{reply:?}");
     for bad in [&b"\0\0\0\x02{}"[..], b"\0\0\0\x03abc", b"\xff\xff\xff\xff"] {
         assert_eq!(code(&exchange(&socket, bad.to_vec()).await.unwrap()), 6);
     }

@@ -15,7 +15,7 @@ use tests::wait::wait_until;
 use super::traces;
 
 /// Two sweeps, and what they need on a busy machine.
-const SWEEP_TIME_MAX: Duration = Duration::from_secs(100);
+const SWEEP_TIME_MAX: Duration = Duration::from_secs(150);
 /// What an event of the kernel tells.
 const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
 const NOT_AVAILABLE: u64 = 50;
