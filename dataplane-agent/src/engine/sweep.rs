@@ -1,26 +1,32 @@
 //! Frees what runtimes forgot: attachments and pins whose interface is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
 use crate::kernel::{Kernel, Observed};
 use crate::model::{Model, is_pod_interface};
-use crate::store::try_plugin_lock;
+use crate::store::{plugin_lock_number, try_plugin_lock};
 
 impl<K: Kernel> Engine<K> {
     /// Frees what was missing in the last sweep too, and still is when the plugin's lock is held.
     pub(super) async fn sweep(&mut self) {
         let Ok(observed) = self.observe().await else { return };
         let now_missing = missing(&self.model, &observed);
-        let mut locks = Vec::new();
+        let mut locks = BTreeMap::new();
         let mut suspects = BTreeSet::new();
         for name in now_missing.intersection(&self.missing) {
+            let number = plugin_lock_number(name);
+            // One lock serves many names.
+            if locks.contains_key(&number) {
+                suspects.insert(name.clone());
+                continue;
+            }
             match try_plugin_lock(&self.socket, name) {
                 Ok(Some(lock)) => {
-                    locks.push(lock);
+                    locks.insert(number, lock);
                     suspects.insert(name.clone());
                 }
-                // The plugin is at it, or we are: one lock serves many names. The next sweep.
+                // The plugin is at it: the next sweep.
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, interface = name, "cannot sweep"),
             }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::fake::{self, FakeKernel};
 use crate::kernel::{Action, AddrKey, HOST_DEVICE, LinkHook, TUNNEL_DEVICE};
-use crate::store::make_plugin_locks;
+use crate::store::{make_plugin_locks, plugin_lock_number};
 
 struct Node {
     directory: TempDir,
@@ -348,6 +348,21 @@ async fn the_sweep_frees_after_two_looks_and_not_under_the_plugins_lock() {
     let other = attachment("c2").host_ifname();
     assert!(links.contains_key(&(other, LinkHook::Ingress)));
     assert_eq!(node.put_back().await, []);
+}
+
+#[tokio::test]
+async fn one_sweep_frees_also_what_shares_a_lock() {
+    let number = |container: &str| plugin_lock_number(&attachment(container).host_ifname());
+    let twin = (2..).map(|n| format!("c{n}")).find(|c| number(c) == number("c1")).unwrap();
+    let mut node = Node::new().await;
+    for (container, ifindex) in [("c1", 20), (&twin, 21)] {
+        node.add(container, ifindex).await.unwrap();
+        node.kernel.lock().remove_interface(&attachment(container).host_ifname());
+    }
+    node.engine.sweep().await;
+    assert_eq!(node.files(), 2);
+    node.engine.sweep().await;
+    assert_eq!(node.files(), 0);
 }
 
 #[tokio::test]
