@@ -163,7 +163,8 @@ fn parse_ipv6<B: Bytes + ?Sized>(bytes: &B) -> Result<Headers, DropReason> {
     if head >> 28 != 6 || payload_len.wrapping_add(IPV6_LEN) > carried {
         return Err(DropReason::Malformed);
     }
-    let (source, destination) = (Ip([s0, s1, s2, s3]), Ip([d0, d1, d2, d3]));
+    let source = Ip::from_words([s0, s1, s2, s3]);
+    let destination = Ip::from_words([d0, d1, d2, d3]);
     if source.is_ipv4() || destination.is_ipv4() {
         return Err(DropReason::MappedAddress);
     }
@@ -185,7 +186,7 @@ impl Headers {
     pub const fn to_many(&self) -> bool {
         match self.family {
             Family::V4 => self.destination.ipv4_word().to_ne_bytes()[0] >= 224,
-            Family::V6 => self.destination.first_byte() == 0xff,
+            Family::V6 => self.destination.is_ipv6_multicast(),
         }
     }
 

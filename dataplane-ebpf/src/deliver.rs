@@ -13,7 +13,7 @@ use dataplane_core::ip::Ip;
 use dataplane_core::packet::Family;
 
 use crate::debug::debug_verdict;
-use crate::stack::{Aligned, Shifted};
+use crate::stack::{Aligned, Shifted, put_address};
 use crate::stats::count;
 use crate::tunnel::set_key;
 use crate::verdict::{Way, refuse};
@@ -126,7 +126,8 @@ fn to_neighbour(fib: &FibParams) -> i64 {
     unsafe {
         let mut aligned = Shifted::<bpf_redir_neigh>::zeroed();
         let hop = &mut aligned.value;
-        hop.nh_family = u32::from(fib.family);
+        // Volatile: merged with the address behind it, it would be an unaligned store (see `stack.rs`).
+        (&raw mut hop.nh_family).write_volatile(u32::from(fib.family));
         if fib.family == AF_INET {
             hop.__bindgen_anon_1.ipv4_nh = fib.__bindgen_anon_4.ipv4_dst;
         } else {
@@ -145,7 +146,8 @@ fn set_destination(fib: &mut FibParams, node: &Ip) {
         }
         Family::V6 => {
             fib.family = AF_INET6;
-            fib.__bindgen_anon_4.ipv6_dst = node.0;
+            // SAFETY: in an `Aligned` structure the address lies at a multiple of 8 (offset 32).
+            unsafe { put_address(&raw mut fib.__bindgen_anon_4, node) };
         }
     }
 }

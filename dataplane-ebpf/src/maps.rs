@@ -35,10 +35,10 @@ pub(crate) fn pod(address: &Ip) -> Option<&'static PodEntry> {
 /// What the longest prefix around the address says.
 #[inline(always)]
 pub(crate) fn node(address: &Ip) -> Option<&'static NodeEntry> {
-    #[repr(C)]
+    #[repr(C, packed(4))]
     struct Prefix {
         length: u32,
-        address: [u32; 4],
+        address: [u64; 2],
     }
     let prefix = Shifted::new(Prefix { length: 128, address: address.0 });
     // SAFETY: both are 20 bytes: the length, then the address; the packed `Key` asks for no alignment.

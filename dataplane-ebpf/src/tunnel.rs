@@ -9,7 +9,7 @@ use dataplane_core::ip::Ip;
 use dataplane_core::packet::Family;
 
 use crate::packet::Packet;
-use crate::stack::Shifted;
+use crate::stack::{Shifted, put_address};
 use crate::verdict::Way;
 
 /// TTL of the outer header.
@@ -26,7 +26,9 @@ pub(crate) fn set_key(way: &Way<'_>, node: &Ip) -> Result<(), ()> {
     // SAFETY: all-zero is a valid value of this plain C struct.
     let mut aligned = unsafe { Shifted::<bpf_tunnel_key>::zeroed() };
     let key = &mut aligned.value;
-    key.tunnel_id = way.config.tunnel_vni;
+    // Volatile: merged with the address behind it, it would be an unaligned store (see `stack.rs`).
+    // SAFETY: a field of a live structure.
+    unsafe { (&raw mut key.tunnel_id).write_volatile(way.config.tunnel_vni) };
     key.tunnel_tos = way.headers.traffic_class;
     key.tunnel_ttl = OUTER_TTL;
     let flags = match family_of(node) {
@@ -38,8 +40,11 @@ pub(crate) fn set_key(way: &Way<'_>, node: &Ip) -> Result<(), ()> {
             BPF_F_ZERO_CSUM_TX
         }
         Family::V6 => {
-            key.__bindgen_anon_1.remote_ipv6 = node.0;
-            key.__bindgen_anon_3.local_ipv6 = Ip::from(&way.config.node_ipv6).0;
+            // SAFETY: in a `Shifted` key both addresses lie at multiples of 8 (offsets 4 and 28).
+            unsafe {
+                put_address(&raw mut key.__bindgen_anon_1, node);
+                put_address(&raw mut key.__bindgen_anon_3, &Ip::from(&way.config.node_ipv6));
+            }
             BPF_F_TUNINFO_IPV6
         }
     };
@@ -65,7 +70,7 @@ pub(crate) fn key(packet: &Packet) -> Option<TunnelKey> {
         }
         let flags = u64::from(BPF_F_TUNINFO_IPV6);
         if bpf_skb_get_tunnel_key(packet.skb(), &raw mut *key, KEY_LEN, flags) == 0 {
-            let remote = Ip(key.__bindgen_anon_1.remote_ipv6);
+            let remote = Ip::from_words(key.__bindgen_anon_1.remote_ipv6);
             return Some(TunnelKey { vni: key.tunnel_id, remote });
         }
     }
