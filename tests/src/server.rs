@@ -1,14 +1,18 @@
 //! Small servers for real sockets: an echo, and one that says whom it sees.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream,
+    UdpSocket,
+};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::sys::socket;
+use nix::errno::Errno;
+use nix::sys::socket::{self, SockaddrStorage};
 
 use crate::namespace::Namespace;
 
@@ -114,21 +118,27 @@ fn echo(stream: &mut TcpStream) {
     }
 }
 
+fn socket_address(peer: &SockaddrStorage) -> Option<SocketAddr> {
+    let ipv4 = peer.as_sockaddr_in().map(|peer| SocketAddrV4::from(*peer).into());
+    ipv4.or_else(|| peer.as_sockaddr_in6().map(|peer| SocketAddrV6::from(*peer).into()))
+}
+
 fn serve_udp(socket: &UdpSocket, service: Service) {
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        match socket.recv_from(&mut buffer) {
-            // A socket that was shut down; nobody sends empty datagrams.
-            Ok((0, _)) => return,
-            Ok((length, peer)) => {
+        // Not `recv_from` of std: it panics on a socket that was shut down, which has no peer.
+        let received = socket::recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer)
+            .map(|(length, peer)| (length, peer.as_ref().and_then(socket_address)));
+        match received {
+            Ok((_, None) | (0, _)) => return,
+            Ok((length, Some(peer))) => {
                 let _ = match service {
                     Service::Echo => socket.send_to(&buffer[..length], peer),
                     Service::Who => socket.send_to(name(peer).as_bytes(), peer),
                 };
             }
             // ICMP errors about earlier answers.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(Errno::ECONNREFUSED | Errno::EINTR) => {}
             Err(_) => return,
         }
     }
