@@ -15,6 +15,10 @@ pub fn plan(observed: &State, wanted: &State) -> Vec<Action> {
 
 fn puts(observed: &State, wanted: &State) -> Vec<Action> {
     let mut actions = Vec::new();
+    // First: it keeps strangers out by the tunnel device while that has no program yet.
+    if let Some(nft) = wanted.nft.as_ref().filter(|nft| observed.nft.as_ref() != Some(nft)) {
+        actions.push(Action::PutNft(nft.clone()));
+    }
     for (name, device) in &wanted.devices {
         if observed.devices.get(name) != Some(device) {
             actions.push(Action::PutDevice { name: name.clone(), device: device.clone() });
@@ -46,17 +50,11 @@ fn puts(observed: &State, wanted: &State) -> Vec<Action> {
             actions.push(Action::PutRoute { destination: *destination, route: route.clone() });
         }
     }
-    if let Some(nft) = wanted.nft.as_ref().filter(|nft| observed.nft.as_ref() != Some(nft)) {
-        actions.push(Action::PutNft(nft.clone()));
-    }
     actions
 }
 
 fn removals(observed: &State, wanted: &State) -> Vec<Action> {
     let mut actions = Vec::new();
-    if observed.nft.is_some() && wanted.nft.is_none() {
-        actions.push(Action::RemoveNft);
-    }
     for destination in observed.routes.keys().filter(|key| !wanted.routes.contains_key(*key)) {
         actions.push(Action::RemoveRoute { destination: *destination });
     }
@@ -74,6 +72,9 @@ fn removals(observed: &State, wanted: &State) -> Vec<Action> {
     );
     for name in observed.devices.keys().filter(|key| !wanted.devices.contains_key(*key)) {
         actions.push(Action::RemoveDevice { name: name.clone() });
+    }
+    if observed.nft.is_some() && wanted.nft.is_none() {
+        actions.push(Action::RemoveNft);
     }
     actions
 }

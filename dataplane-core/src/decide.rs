@@ -159,7 +159,9 @@ pub fn from_net<'a>(
 /// A packet that arrives through VXLAN. `source` is `pw_nodes` of the inner source.
 ///
 /// 1. The tunnel must be ours.
-/// 2. The node that owns the inner source must be the one that sent the outer packet.
+/// 2. The node that owns the inner source must be the one that sent the outer packet, to this node's
+///    registered address: one for another address of the node may come from a pod whose packets to the
+///    world are masqueraded. A node that this one reaches directly may still see a tunnel between them.
 /// 3. Multicast and broadcast end here.
 /// 4. At the end of its TTL the stack answers.
 /// 5. Pods of this node, and this node's address among them; nobody else.
@@ -174,9 +176,12 @@ pub fn from_tunnel<'a>(
     if key.vni != config.tunnel_vni {
         return Verdict::Drop(DropReason::TunnelVni); // 1
     }
-    let authentic = matches!(source,
-        Some(source) if source.kind == NodeEntry::TUNNEL && Ip::from(&source.node) == key.remote);
-    if !authentic {
+    let of_sender = matches!(source, Some(source)
+        if matches!(source.kind, NodeEntry::TUNNEL | NodeEntry::DIRECT)
+            && Ip::from(&source.node) == key.remote);
+    let registered = if key.local.is_ipv4() { &config.node_ipv4 } else { &config.node_ipv6 };
+    let to_us = key.local == Ip::from(registered) && !key.local.is_unspecified();
+    if !of_sender || !to_us {
         return Verdict::Drop(DropReason::TunnelSource); // 2
     }
     if headers.to_many() {
@@ -229,6 +234,8 @@ pub struct TunnelKey {
     pub vni: u32,
     /// Outer source address.
     pub remote: Ip,
+    /// Outer destination address (kernel 6.0 and newer tell it).
+    pub local: Ip,
 }
 
 #[inline(always)]

@@ -61,6 +61,12 @@ impl Ip {
         self.0[0] | self.0[1] == 0
     }
 
+    /// Whether this is the IPv6 loopback address (`::1`).
+    #[inline(always)]
+    pub const fn is_loopback(&self) -> bool {
+        self.0[0] == 0 && self.0[1] == 1_u64.to_be()
+    }
+
     /// Whether this is an IPv6 multicast address (ff00::/8).
     #[inline(always)]
     pub const fn is_ipv6_multicast(&self) -> bool {

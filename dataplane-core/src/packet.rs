@@ -20,6 +20,10 @@ pub const ETHERTYPE_ARP: u16 = EtherType::Arp as u16;
 /// EtherType of IPv6, network order.
 pub const ETHERTYPE_IPV6: u16 = EtherType::Ipv6 as u16;
 
+/// First byte of the loopback network of IPv4, which is on no wire (RFC 1122, 3.2.1.3 g). A host may let
+/// such packets in (`route_localnet`), so the services of its loopback would be open to pods.
+const LOOPBACK: u32 = 127;
+
 /// A packet's bytes from its Ethernet header on.
 pub trait Bytes {
     /// Length of the packet in bytes.
@@ -139,6 +143,9 @@ fn parse_ipv4<B: Bytes + ?Sized>(bytes: &B) -> Result<Headers, DropReason> {
     if head >> 28 != 4 || header_len < IPV4_LEN || total_len < header_len || total_len > carried {
         return Err(DropReason::Malformed);
     }
+    if u32::from_be(destination) >> 24 == LOOPBACK {
+        return Err(DropReason::Malformed);
+    }
     Ok(Headers {
         family: Family::V4,
         source: Ip::from_ipv4_word(source),
@@ -167,6 +174,9 @@ fn parse_ipv6<B: Bytes + ?Sized>(bytes: &B) -> Result<Headers, DropReason> {
     let destination = Ip::from_words([d0, d1, d2, d3]);
     if source.is_ipv4() || destination.is_ipv4() {
         return Err(DropReason::MappedAddress);
+    }
+    if destination.is_loopback() {
+        return Err(DropReason::Malformed);
     }
     Ok(Headers {
         family: Family::V6,

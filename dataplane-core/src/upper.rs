@@ -26,6 +26,9 @@ const MOBILITY: u8 = IpProto::MobilityHeader as u8;
 /// Most extension headers that are looked behind; RFC 8200 knows six, each once.
 const EXTENSIONS_MAX: u32 = 8;
 
+/// `gso_size` of an aggregate whose segments are packets of their own (`GSO_BY_FRAGS`, linux/skbuff.h).
+const BY_FRAGMENTS: u32 = 0xffff;
+
 /// Most IPv4 options that are looked at: 40 bytes hold no more.
 const OPTIONS_MAX: u32 = 40;
 
@@ -90,11 +93,17 @@ pub fn udp_destination_port<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> 
 
 /// Length of the largest packet on the wire, in bytes from the IP header: of an aggregate (`gso_size`
 /// not 0) that of its segments, else that of the packet itself.
+///
+/// Of protocols other than TCP and UDP the segments are at least as long as what is returned; a list of
+/// whole packets (SCTP), each made for the path, is taken to fit.
 #[inline(always)]
 pub fn wire_length<B: Bytes + ?Sized>(bytes: &B, headers: &Headers, gso_size: u32) -> u32 {
     let whole = bytes.length().wrapping_sub(crate::packet::ETH_LEN);
     if gso_size == 0 {
         return whole;
+    }
+    if gso_size == BY_FRAGMENTS {
+        return 0;
     }
     let Some(upper) = upper(bytes, headers) else { return whole };
     let upper_len = match upper.protocol {
@@ -103,7 +112,7 @@ pub fn wire_length<B: Bytes + ?Sized>(bytes: &B, headers: &Headers, gso_size: u3
             None => return whole,
         },
         PROTOCOL_UDP => 8,
-        _ => return whole,
+        _ => 0,
     };
     let headers_len = upper.offset.wrapping_sub(crate::packet::ETH_LEN).wrapping_add(upper_len);
     headers_len.wrapping_add(gso_size)

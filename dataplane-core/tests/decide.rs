@@ -40,7 +40,7 @@ fn config(flags: u32) -> Config {
         host_mac: Mac::default(),
         tunnel_mac: TUNNEL_MAC,
         reserved: 0,
-        node_ipv4: Addr::UNSPECIFIED,
+        node_ipv4: Ip::from_ipv4([192, 168, 1, 11]).into(),
         node_ipv6: Addr::UNSPECIFIED,
     }
 }
@@ -238,14 +238,20 @@ fn packets_of_the_network() {
 #[test]
 fn packets_of_the_tunnel() {
     use DropReason::{Multicast, TunnelSource, TunnelVni, UnknownPod};
-    let good = TunnelKey { vni: 42, remote: Ip::from_ipv4([192, 168, 1, 12]) };
+    let good = TunnelKey {
+        vni: 42,
+        remote: Ip::from_ipv4([192, 168, 1, 12]),
+        local: Ip::from_ipv4([192, 168, 1, 11]),
+    };
+    let virtual_ip = TunnelKey { local: Ip::from_ipv4([192, 168, 1, 100]), ..good };
+    let other_family = TunnelKey { local: Ip::UNSPECIFIED, ..good };
     let other_vni = TunnelKey { vni: 43, ..good };
     let stranger = TunnelKey { remote: Ip::from_ipv4([192, 168, 1, 13]), ..good };
     let h = headers(TO, 64);
     type Row<'a> =
         (&'a str, Headers, TunnelKey, Option<&'a PodEntry>, Option<&'a NodeEntry>, Verdict<'a>);
     let (pod, host) = (Some(&POD), Some(&HOST));
-    let rows: [Row<'_>; 12] = [
+    let rows: [Row<'_>; 15] = [
         ("pod", h, good, pod, Some(&TUNNEL), Verdict::Pod(&POD, Path::TunnelToPod)),
         ("host", headers(TO, 1), good, host, Some(&TUNNEL), Verdict::Host(Path::TunnelToHost)),
         ("TTL 1", headers(TO, 1), good, pod, Some(&TUNNEL), Verdict::Host(Path::TunnelExpired)),
@@ -253,7 +259,10 @@ fn packets_of_the_tunnel() {
         ("other node's pod", h, stranger, pod, Some(&TUNNEL), Verdict::Drop(TunnelSource)),
         ("own pod's source", h, good, pod, Some(&OWN), Verdict::Drop(TunnelSource)),
         ("node's source", h, good, pod, Some(&NODE), Verdict::Drop(TunnelSource)),
-        ("direct peer", h, good, pod, Some(&DIRECT), Verdict::Drop(TunnelSource)),
+        ("direct peer", h, good, pod, Some(&DIRECT), Verdict::Pod(&POD, Path::TunnelToPod)),
+        ("other direct peer", h, stranger, pod, Some(&DIRECT), Verdict::Drop(TunnelSource)),
+        ("virtual address", h, virtual_ip, pod, Some(&TUNNEL), Verdict::Drop(TunnelSource)),
+        ("no IPv6 address", h, other_family, pod, Some(&TUNNEL), Verdict::Drop(TunnelSource)),
         ("unknown node", h, good, pod, Some(&CLUSTER), Verdict::Drop(TunnelSource)),
         ("the world", h, good, pod, None, Verdict::Drop(TunnelSource)),
         ("nobody", h, good, None, Some(&TUNNEL), Verdict::Drop(UnknownPod)),

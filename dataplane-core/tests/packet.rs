@@ -64,8 +64,9 @@ fn reads_ipv6() {
 #[test]
 fn refuses_what_no_router_forwards() {
     type Break = fn(&mut Vec<u8>);
-    let cases: [(&str, Break, DropReason); 7] = [
+    let cases: [(&str, Break, DropReason); 8] = [
         ("version 5", |p| p[14] = 0x55, DropReason::Malformed),
+        ("to loopback", |p| p[30] = 127, DropReason::Malformed),
         ("header of 16 bytes", |p| p[14] = 0x44, DropReason::Malformed),
         ("longer than it is", |p| p[16] = 0x7f, DropReason::Malformed),
         ("shorter than its header", |p| p[16..18].fill(0), DropReason::Malformed),
@@ -78,8 +79,13 @@ fn refuses_what_no_router_forwards() {
         change(&mut packet);
         assert_eq!(read(&packet), Err(reason), "IPv4, {name}");
     }
-    let cases: [(&str, Break, DropReason); 5] = [
+    let cases: [(&str, Break, DropReason); 6] = [
         ("version 4", |p| p[14] = 0x40, DropReason::Malformed),
+        (
+            "to loopback",
+            |p| p[38..54].copy_from_slice(&Ipv6Addr::LOCALHOST.octets()),
+            DropReason::Malformed,
+        ),
         ("longer than it is", |p| p[18] = 0x7f, DropReason::Malformed),
         ("cut off in the header", |p| p.truncate(50), DropReason::Malformed),
         ("mapped source", |p| p[22..34].copy_from_slice(&MAPPED), DropReason::MappedAddress),
@@ -167,6 +173,11 @@ fn length_on_the_wire_of_an_aggregate_is_that_of_its_segments() {
     let headers = read(&packet).expect("headers");
     assert_eq!(wire_length(packet.as_slice(), &headers, 0), 3028);
     assert_eq!(wire_length(packet.as_slice(), &headers, 1400), 1428);
+    let mut packet = packet;
+    packet[23] = 132;
+    let headers = read(&packet).expect("headers");
+    assert_eq!(wire_length(packet.as_slice(), &headers, 1400), 1420, "header unknown");
+    assert_eq!(wire_length(packet.as_slice(), &headers, 0xffff), 0, "a list of whole packets");
     let mut packet = Vec::new();
     PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv6(A6, B6, 17)

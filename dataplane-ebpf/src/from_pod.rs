@@ -19,6 +19,9 @@ pub fn pw_from_pod(ctx: TcContext) -> i32 {
     let Some(config) = maps::config() else {
         return refuse(packet, program, None, DropReason::NoConfig);
     };
+    if packet.tagged() {
+        return refuse(packet, program, None, DropReason::UnknownProtocol);
+    }
     let family = match carried(packet) {
         Carried::Ip(family) => family,
         Carried::Arp => return gateway::answer_arp(packet),

@@ -18,6 +18,9 @@ pub fn pw_from_tunnel(ctx: TcContext) -> i32 {
     let Some(config) = maps::config() else {
         return refuse(packet, program, None, DropReason::NoConfig);
     };
+    if packet.tagged() {
+        return refuse(packet, program, None, DropReason::UnknownProtocol);
+    }
     let Carried::Ip(family) = carried(packet) else {
         return refuse(packet, program, None, DropReason::UnknownProtocol);
     };

@@ -1,8 +1,8 @@
 //! The packet: the only file with raw packet pointers.
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::{
-    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use dataplane_core::abi::Mac;
@@ -14,8 +14,14 @@ const PACKET_HOST: u32 = 0;
 /// `PACKET_OTHERHOST`: to another MAC.
 const PACKET_OTHERHOST: u32 = 3;
 
+/// The bits of a tag that name the VLAN.
+const VLAN_VID: u32 = 0x0fff;
+
 /// Bytes that every header access stays within: Ethernet and the longest fixed IP header.
 const HEAD_LEN: u32 = ETH_LEN + IPV6_LEN;
+
+/// Offset of the hop limit of IPv6.
+const HOP_LIMIT_AT: u32 = ETH_LEN + 7;
 
 /// A packet at a TC hook, from its Ethernet header.
 pub(crate) struct Packet {
@@ -53,11 +59,20 @@ impl Packet {
         unsafe { (*self.skb).gso_size }
     }
 
-    /// Addressed to this interface's MAC, without a VLAN tag.
+    /// Addressed to this interface's MAC, in no VLAN; a tag that gives a priority only is no VLAN, and the
+    /// stack takes it off (IEEE 802.1Q, VID 0).
     #[inline(always)]
     pub(crate) fn ordinary(&self) -> bool {
         // SAFETY: as in `ifindex`.
-        unsafe { (*self.skb).pkt_type == PACKET_HOST && (*self.skb).vlan_present == 0 }
+        unsafe { (*self.skb).pkt_type == PACKET_HOST && (*self.skb).vlan_tci & VLAN_VID == 0 }
+    }
+
+    /// Carries a VLAN tag, which the kernel keeps beside the packet and puts back on any device it
+    /// leaves by: its sender would choose a VLAN of that network.
+    #[inline(always)]
+    pub(crate) fn tagged(&self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).vlan_present != 0 }
     }
 
     /// Sent to a multicast or broadcast MAC.
@@ -116,10 +131,20 @@ impl Packet {
                     at.add(10).cast::<[u8; 2]>().write_unaligned(checksum);
                 }
             }
+            // Nothing in the header makes up for the change, so a checksum that the network card took over
+            // the whole packet must follow it.
             Family::V6 => {
-                let Some(at) = self.pointer::<8>(ETH_LEN) else { return };
-                // SAFETY: `pointer` checked that 8 bytes are there.
-                unsafe { at.add(7).write(headers.ttl.wrapping_sub(1)) };
+                let hops = headers.ttl.wrapping_sub(1);
+                // SAFETY: `hops` is one byte, and the context is valid; no packet pointer is held.
+                unsafe {
+                    bpf_skb_store_bytes(
+                        self.skb,
+                        HOP_LIMIT_AT,
+                        (&raw const hops).cast(),
+                        1,
+                        u64::from(BPF_F_RECOMPUTE_CSUM),
+                    );
+                }
             }
         }
     }

@@ -55,7 +55,7 @@ pub(crate) fn set_key(way: &Way<'_>, node: &Ip) -> Result<(), ()> {
     if failed == 0 { Ok(()) } else { Err(()) }
 }
 
-/// Reads who sent the outer packet; none if there is no tunnel metadata.
+/// Reads who sent the outer packet, and to which address; none if there is no tunnel metadata.
 #[inline(always)]
 pub(crate) fn key(packet: &Packet) -> Option<TunnelKey> {
     // SAFETY: all-zero is a valid value of this plain C struct.
@@ -66,12 +66,14 @@ pub(crate) fn key(packet: &Packet) -> Option<TunnelKey> {
     unsafe {
         if bpf_skb_get_tunnel_key(packet.skb(), &raw mut *key, KEY_LEN, 0) == 0 {
             let remote = Ip::from_ipv4(key.__bindgen_anon_1.remote_ipv4.to_be_bytes());
-            return Some(TunnelKey { vni: key.tunnel_id, remote });
+            let local = Ip::from_ipv4(key.__bindgen_anon_3.local_ipv4.to_be_bytes());
+            return Some(TunnelKey { vni: key.tunnel_id, remote, local });
         }
         let flags = u64::from(BPF_F_TUNINFO_IPV6);
         if bpf_skb_get_tunnel_key(packet.skb(), &raw mut *key, KEY_LEN, flags) == 0 {
             let remote = Ip::from_words(key.__bindgen_anon_1.remote_ipv6);
-            return Some(TunnelKey { vni: key.tunnel_id, remote });
+            let local = Ip::from_words(key.__bindgen_anon_3.local_ipv6);
+            return Some(TunnelKey { vni: key.tunnel_id, remote, local });
         }
     }
     None

@@ -132,10 +132,10 @@ fn what_others_stand_on_comes_first_and_goes_last() {
     };
     let up = plan(&observed.state, &wanted);
     let want =
-        ["device", "sysctl", "address", "node", "pod", "config", "link", "route", "nftables"];
+        ["nftables", "device", "sysctl", "address", "node", "pod", "config", "link", "route"];
     let first_sysctl = up.iter().find(|action| kind(action) == "sysctl").map(describe);
     assert_eq!(first_sysctl.unwrap(), "sysctl net/ipv6/conf/eth0/accept_ra=2");
     assert_eq!(order(up), want);
     let down = order(plan(&wanted, &State::default()));
-    assert_eq!(down, ["nftables", "route", "link", "pod", "node", "address", "device"]);
+    assert_eq!(down, ["route", "link", "pod", "node", "address", "device", "nftables"]);
 }

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::error::{Context as _, refusal};
-use crate::kernel::{HOST_DEVICE, KernelError, NFT_TABLE, NftRules};
+use crate::kernel::{HOST_DEVICE, KernelError, NFT_TABLE, NftRules, TUNNEL_DEVICE};
 
 /// Where `nft` may be when `PATH` of a service does not say so.
 const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
@@ -122,7 +122,13 @@ async fn run(arguments: &[&str], input: &str) -> Result<Output, KernelError> {
 ///   direct path skips connection tracking, so the answer must come back through this node, which
 ///   it does when the source is this node's address among the pods.
 /// - Packets between tunnels are not tracked: each end believes them by their sender and nothing else.
-/// - Pods must not reach a node's tunnel port, also not by an address that is translated to it.
+///   Every packet between nodes passes these two chains, so they look nothing up in sets.
+/// - Nothing enters the stack by the tunnel device itself: what `pw_from_tunnel` believes, it hands to a
+///   pod or to `podwire0`. So nothing enters while the program is not there.
+/// - Packets of this node's pods enter by `podwire0` only: a stranger who takes such a source would have
+///   his packets forwarded, and sent through the tunnel as this node's.
+/// - Pods must not reach another node's tunnel port, also not by an address that is translated to it;
+///   this node's own takes no packet whose sender is not a node.
 fn ruleset(rules: &NftRules) -> String {
     let mut text = format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
     let mut table = Table::default();
@@ -130,14 +136,19 @@ fn ruleset(rules: &NftRules) -> String {
         table.add(&family, rules);
     }
     if let Some(port) = rules.tunnel_port {
-        let guard = format!("iifname \"{HOST_DEVICE}\" udp dport {port}");
-        table.input = format!("    {guard} counter drop\n");
+        let outer = format!("udp dport {port} notrack");
+        table.departure = format!("    {outer}\n");
+        table.arrival =
+            format!("    iifname \"{TUNNEL_DEVICE}\" counter drop\n{}    {outer}\n", table.arrival);
+    }
+    if !table.arrival.is_empty() {
+        table.arrival =
+            format!("    iifname {{ \"{HOST_DEVICE}\", \"lo\" }} accept\n{}", table.arrival);
     }
     let _ = write!(text, "table inet {NFT_TABLE} {{\n{}", table.sets);
     for (name, head, body) in [
         ("postrouting", "type nat hook postrouting priority srcnat", &table.postrouting),
         ("forward", "type filter hook forward priority filter", &table.forward),
-        ("input", "type filter hook input priority filter", &table.input),
         ("arrival", "type filter hook prerouting priority raw", &table.arrival),
         ("departure", "type filter hook output priority raw", &table.departure),
     ] {
@@ -161,7 +172,6 @@ struct Table {
     sets: String,
     postrouting: String,
     forward: String,
-    input: String,
     arrival: String,
     departure: String,
 }
@@ -177,6 +187,9 @@ impl Table {
             rules.nodes.iter().filter(|ip: &&IpAddr| ip.is_ipv4() == is_ipv4).collect();
         if !pods.is_empty() {
             self.set(family, "pods", &pods);
+            for net in &pods {
+                let _ = writeln!(self.arrival, "    {name} saddr {net} counter drop");
+            }
             let beyond = if cluster.is_empty() {
                 String::new()
             } else {
@@ -203,14 +216,6 @@ impl Table {
                 self.forward,
                 "    iifname \"{HOST_DEVICE}\" udp dport {port} {name} daddr @nodes{suffix} \
                  counter drop"
-            );
-            let _ = writeln!(
-                self.arrival,
-                "    iifname != \"{HOST_DEVICE}\" udp dport {port} {name} saddr @nodes{suffix} notrack"
-            );
-            let _ = writeln!(
-                self.departure,
-                "    udp dport {port} {name} daddr @nodes{suffix} notrack"
             );
         }
     }
@@ -253,9 +258,10 @@ mod tests {
             "ct status dnat fib saddr type local ip daddr @cluster4 oifname \"podwire0\" masquerade",
             "iifname \"podwire0\" udp dport 8472 ip daddr @nodes4 counter drop",
             "iifname \"podwire0\" udp dport 8472 ip6 daddr @nodes6 counter drop",
-            "iifname \"podwire0\" udp dport 8472 counter drop",
-            "iifname != \"podwire0\" udp dport 8472 ip saddr @nodes4 notrack",
-            "udp dport 8472 ip6 daddr @nodes6 notrack",
+            "    iifname { \"podwire0\", \"lo\" } accept\n    iifname \"podwire-vxlan\" counter drop\n    \
+             ip saddr 10.244.1.0/24 counter drop\n    ip6 saddr fd00:10:244:1::/64 counter drop\n    \
+             udp dport 8472 notrack\n",
+            "priority raw; policy accept;\n    udp dport 8472 notrack\n",
             "elements = { 192.168.1.11, 192.168.1.12 }",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
