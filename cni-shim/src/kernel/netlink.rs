@@ -27,6 +27,10 @@ use crate::fault;
 use crate::protocol::Failure;
 use crate::result::gateway;
 
+/// Queues of a veth, each way. The kernel's default is one for each processor: memory for each pod, and a
+/// choice for each packet, of which nothing comes without a queueing discipline.
+const QUEUES: u32 = 1;
+
 /// The kernel looks at the states of links once per second at least.
 const OPERATIONAL_TIME_MAX: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(1);
@@ -104,10 +108,14 @@ impl Netlink {
             .name(pod)
             .address(pod_mac.to_vec())
             .setns_by_fd(netns.as_raw_fd())
+            .append_extra_attribute(LinkAttribute::NumTxQueues(QUEUES))
+            .append_extra_attribute(LinkAttribute::NumRxQueues(QUEUES))
             .build();
         let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(host)
             .address(host_mac.to_vec())
+            .append_extra_attribute(LinkAttribute::NumTxQueues(QUEUES))
+            .append_extra_attribute(LinkAttribute::NumRxQueues(QUEUES))
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         match self.wait(self.handle.link().add(message).execute()) {
