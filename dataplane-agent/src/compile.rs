@@ -382,7 +382,7 @@ fn config(model: &Model, own: &Node, peers: &[Peer], observed: &Observed) -> Opt
         tunnel_port: u32::from(model.network.vxlan_port),
         host_mac: host.mac,
         tunnel_mac: if tunnel.is_some() { TUNNEL_MAC } else { Mac::default() },
-        reserved: 0,
+        pods_version: 0,
         node_ipv4: address(true),
         node_ipv6: address(false),
     })

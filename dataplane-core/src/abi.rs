@@ -7,6 +7,7 @@ pub mod address;
 pub mod config;
 pub mod counter;
 pub mod event;
+pub mod flow;
 pub mod names;
 pub mod node;
 pub mod pod;
@@ -15,11 +16,12 @@ pub use address::{Addr, Mac};
 pub use config::Config;
 pub use counter::{Counter, DropReason, Path, Stats};
 pub use event::Event;
+pub use flow::{Flow, FlowKey};
 pub use node::NodeEntry;
 pub use pod::PodEntry;
 
 /// Version of all pinned layouts. Rises with every change in `abi`; the agent refuses to mix versions.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Lets aya copy the layouts in and out of maps.
 #[cfg(feature = "user")]

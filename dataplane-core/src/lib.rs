@@ -9,6 +9,7 @@
 pub mod abi;
 pub mod answer;
 pub mod decide;
+pub mod flow;
 pub mod ip;
 pub mod packet;
 pub mod rewrite;

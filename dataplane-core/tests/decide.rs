@@ -1,7 +1,7 @@
 //! The precedence of each attach point, row by row.
 
 use dataplane_core::abi::config::{GATEWAY_MAC, TUNNEL_MAC};
-use dataplane_core::abi::{Addr, Config, DropReason, Mac, NodeEntry, Path, PodEntry};
+use dataplane_core::abi::{ABI_VERSION, Addr, Config, DropReason, Mac, NodeEntry, Path, PodEntry};
 use dataplane_core::decide::{
     Details, Found, TunnelKey, Verdict, from_host, from_net, from_pod, from_tunnel, to_pod,
 };
@@ -31,7 +31,7 @@ const fn node(kind: u32) -> NodeEntry {
 
 fn config(flags: u32) -> Config {
     Config {
-        abi_version: 1,
+        abi_version: ABI_VERSION,
         flags,
         host_ifindex: 3,
         tunnel_ifindex: 4,
@@ -39,7 +39,7 @@ fn config(flags: u32) -> Config {
         tunnel_port: 8472,
         host_mac: Mac::default(),
         tunnel_mac: TUNNEL_MAC,
-        reserved: 0,
+        pods_version: 0,
         node_ipv4: Ip::from_ipv4([192, 168, 1, 11]).into(),
         node_ipv6: Addr::UNSPECIFIED,
     }

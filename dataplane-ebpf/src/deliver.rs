@@ -7,16 +7,17 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_REDIRECT, bpf_fib_lookup as FibParams, bpf_redir_neigh,
 };
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
-use dataplane_core::abi::{Counter, DropReason, Mac, NodeEntry, Path, PodEntry};
+use dataplane_core::abi::{Counter, DropReason, Flow, Mac, NodeEntry, Path, PodEntry};
 use dataplane_core::decide::family_of;
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::Family;
 
 use crate::debug::debug_verdict;
+use crate::packet::Packet;
 use crate::stack::{Aligned, Shifted, put_address};
 use crate::stats::count;
 use crate::tunnel::set_key;
-use crate::verdict::{Way, refuse};
+use crate::verdict::{Program, Way, refuse};
 
 /// Address families of the socket interface.
 const AF_INET: u8 = 2;
@@ -46,6 +47,20 @@ pub(crate) fn to_pod(way: &Way<'_>, pod: &PodEntry, door: Door, path: Path) -> i
         Door::Host => unsafe { bpf_redirect(pod.ifindex, 0) },
     };
     redirected(way, action, path)
+}
+
+/// Delivers to a pod of this node as the packets before.
+#[inline(always)]
+pub(crate) fn known(packet: &Packet, program: Program, flow: &Flow) -> i32 {
+    packet.set_macs(flow.mac, flow.gateway_mac);
+    packet.clear_mark();
+    // SAFETY: a plain helper call without pointers.
+    let action = unsafe { bpf_redirect_peer(flow.ifindex, 0) };
+    if action == i64::from(TC_ACT_REDIRECT) {
+        count(packet, Counter::Path(Path::PodToPod));
+        return TC_ACT_REDIRECT;
+    }
+    refuse(packet, program, None, DropReason::RedirectFailed)
 }
 
 /// Lets the packet enter the host stack as an arrival on `podwire0`.

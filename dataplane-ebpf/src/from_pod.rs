@@ -2,11 +2,13 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use dataplane_core::abi::DropReason;
-use dataplane_core::decide::{Details, Found, from_pod};
+use dataplane_core::abi::{DropReason, FlowKey};
+use dataplane_core::decide::{Details, Found, Verdict, from_pod};
 use dataplane_core::packet::{Carried, Family, Headers, carried, parse};
 use dataplane_core::upper;
 
+use crate::deliver;
+use crate::flows::{look_up_from_here, remember, remembered, version_of_pods};
 use crate::gateway;
 use crate::maps;
 use crate::packet::Packet;
@@ -22,6 +24,7 @@ pub fn pw_from_pod(ctx: TcContext) -> i32 {
     if packet.tagged() {
         return refuse(packet, program, None, DropReason::UnknownProtocol);
     }
+    let pods_version = version_of_pods(config);
     let family = match carried(packet) {
         Carried::Ip(family) => family,
         Carried::Arp => return gateway::answer_arp(packet),
@@ -31,6 +34,13 @@ pub fn pw_from_pod(ctx: TcContext) -> i32 {
         Ok(headers) => headers,
         Err(reason) => return refuse(packet, program, None, reason),
     };
+    let key = FlowKey::new(headers, packet.ifindex(), pods_version);
+    if let Some(flow) = key.as_ref().and_then(|key| remembered(packet, key)) {
+        return deliver::known(packet, program, flow);
+    }
+    if let Some(key) = &key {
+        look_up_from_here(key);
+    }
     if headers.family == Family::V6 && gateway::is_asked_for(packet, headers) {
         return gateway::answer_solicitation(packet, headers);
     }
@@ -44,6 +54,9 @@ pub fn pw_from_pod(ctx: TcContext) -> i32 {
         node: if pod.is_none() { maps::node(&headers.destination) } else { None },
     };
     let verdict = from_pod(headers, packet.ifindex(), config, found, &Lazy { packet, headers });
+    if let (Some(key), Verdict::Pod(pod, _)) = (&key, verdict) {
+        remember(key, pod);
+    }
     conclude(&Way { packet, program, config, headers }, verdict)
 }
 

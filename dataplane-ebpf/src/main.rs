@@ -1,10 +1,12 @@
 //! The five programs of the data plane. Each file named after a program is its list of steps.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod debug;
 mod deliver;
 mod drop;
+mod flows;
 mod from_host;
 mod from_net;
 mod from_pod;

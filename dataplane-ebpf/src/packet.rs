@@ -2,7 +2,8 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::{
-    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use dataplane_core::abi::Mac;
@@ -91,8 +92,15 @@ impl Packet {
             if (*self.skb).pkt_type != PACKET_HOST {
                 bpf_skb_change_type(self.skb, PACKET_HOST);
             }
-            (*self.skb).mark = 0;
         }
+        self.clear_mark();
+    }
+
+    /// Takes off the mark that the sender set, which would mean something else to the receiver.
+    #[inline(always)]
+    pub(crate) fn clear_mark(&self) {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).mark = 0 };
     }
 
     /// Writes both MACs.

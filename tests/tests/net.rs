@@ -3,6 +3,7 @@
 mod net {
     mod bad_input;
     mod check;
+    mod flows;
     mod forged;
     mod healing;
     mod hosts;

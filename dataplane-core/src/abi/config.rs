@@ -22,8 +22,8 @@ pub struct Config {
     pub host_mac: Mac,
     /// MAC of the VXLAN device: the same on every node ([`TUNNEL_MAC`]).
     pub tunnel_mac: Mac,
-    /// Zero.
-    pub reserved: u32,
+    /// Differs after every change of `pw_pods`, so that what programs remember of it is forgotten.
+    pub pods_version: u32,
     /// The node's registered IPv4 address, source of the outer header; unspecified: none.
     pub node_ipv4: Addr,
     /// The node's registered IPv6 address, likewise.

@@ -18,6 +18,8 @@ pub const MAPS: [&str; 5] = [MAP_PODS, MAP_NODES, MAP_CONFIG, MAP_STATS, MAP_EVE
 pub const PODS_MAX: usize = 16_384;
 /// Most prefixes: nodes, single pods outside their node's CIDR, addresses of nodes.
 pub const NODES_MAX: usize = 262_144;
+/// Flows that each processor remembers; a power of two.
+pub const FLOWS: usize = 256;
 /// Size of the event ring, in bytes.
 pub const EVENTS_BYTES: usize = 262_144;
 
@@ -35,6 +37,8 @@ pub const PROGRAM_FROM_HOST: &str = "pw_from_host";
 /// All programs; [`Event::program`](super::Event::program) is a position in this list.
 pub const PROGRAMS: [&str; 5] =
     [PROGRAM_FROM_POD, PROGRAM_TO_POD, PROGRAM_FROM_NET, PROGRAM_FROM_TUNNEL, PROGRAM_FROM_HOST];
+
+const _: () = assert!(FLOWS.is_power_of_two());
 
 const _: () = {
     let mut i = 0;

@@ -14,7 +14,8 @@ use dataplane_core::abi::{
 };
 use dataplane_core::ip::Ip;
 use ipnet::IpNet;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
+use nix::unistd::Pid;
 
 /// MAC of the neighbour behind the uplink.
 pub(super) const NEIGHBOUR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 12];
@@ -141,6 +142,20 @@ impl Fixture {
         self.pod_entries.push((address(ip), entry));
     }
 
+    /// Keeps the calling thread where it is: each processor remembers flows of its own.
+    pub(super) fn stay_on_a_processor(&self) {
+        let mut set = CpuSet::new();
+        set.set(sched_getcpu().expect("a processor")).expect("its place");
+        sched_setaffinity(Pid::from_raw(0), &set).expect("affinity");
+    }
+
+    pub(super) fn remove_pod(&mut self, ip: &str) {
+        let mut map: HashMap<_, Addr, PodEntry> =
+            HashMap::try_from(self.ebpf.map_mut(names::MAP_PODS).expect("map")).expect("hash");
+        map.remove(&address(ip)).expect("remove");
+        self.pod_entries.retain(|(addr, _)| *addr != address(ip));
+    }
+
     pub(super) fn set_config(&mut self, config: Config) {
         let mut map: Array<_, Config> =
             Array::try_from(self.ebpf.map_mut(names::MAP_CONFIG).expect("map")).expect("array");
@@ -225,7 +240,7 @@ fn empty_config() -> Config {
         tunnel_port: 0,
         host_mac: Mac::default(),
         tunnel_mac: Mac::default(),
-        reserved: 0,
+        pods_version: 0,
         node_ipv4: Addr::UNSPECIFIED,
         node_ipv6: Addr::UNSPECIFIED,
     }

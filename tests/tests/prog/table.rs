@@ -127,6 +127,33 @@ fn from_pod() {
 }
 
 #[test]
+fn what_is_remembered_is_the_same_and_forgotten_with_the_version() {
+    let mut fixture = Fixture::new();
+    let [a, b] = fixture.pods;
+    let from_a = names::PROGRAM_FROM_POD;
+    let to_gateway = |packet| to_mac(packet, a.mac.octets);
+    fixture.stay_on_a_processor();
+    for packet in [tcp(A, B, 64), tcp(A6, B6, 64)].map(to_gateway) {
+        let first = fixture.run(from_a, a.ifindex, &packet);
+        assert_eq!(first.counted, [("pod_to_pod", 1)].into());
+        // Another size, so that nothing but the addresses is remembered.
+        let longer = [&packet[..], &[0; 7]].concat();
+        let again = fixture.run(from_a, a.ifindex, &longer);
+        assert_eq!((again.action, &again.packet[..12]), (first.action, &first.packet[..12]));
+        assert_eq!(again.counted, first.counted);
+        let lie = fixture.run(from_a, b.ifindex, &packet);
+        assert_eq!(lie.counted, [("spoofed_source", 1)].into());
+    }
+    fixture.remove_pod(B);
+    let packet = to_gateway(tcp(A, B, 64));
+    let known = fixture.run(from_a, a.ifindex, &packet);
+    assert_eq!(known.counted, [("pod_to_pod", 1)].into(), "it was not remembered");
+    fixture.set_config(Config { pods_version: 1, ..fixture.config });
+    let forgotten = fixture.run(from_a, a.ifindex, &packet);
+    assert_eq!(forgotten.counted, [("unknown_pod", 1)].into());
+}
+
+#[test]
 fn source_routes_are_refused() {
     let mut fixture = Fixture::new();
     let mut packet = tcp(A, B, 64);

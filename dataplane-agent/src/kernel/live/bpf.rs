@@ -38,8 +38,9 @@ impl Bpf {
         link::list(pins)?;
         check_layouts(pins, object)?;
         let fresh = load(pins, object)?;
-        let maps = Maps::open(pins)?;
+        let mut maps = Maps::open(pins)?;
         check_version(pins, &maps)?;
+        maps.forget_flows()?;
         let mut map_data = BTreeMap::new();
         for name in MAPS {
             let path = pins.map(name);

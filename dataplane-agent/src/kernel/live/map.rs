@@ -34,12 +34,29 @@ impl Maps {
         })
     }
 
+    /// The configuration; its version of the pods is this file's business and always 0.
     pub(super) fn config(&self) -> Result<Option<Config>, KernelError> {
-        let config = self.config.get(&0, 0).context(|| format!("read {MAP_CONFIG}"))?;
+        let config = Config { pods_version: 0, ..self.read_config()? };
         Ok((config.abi_version != 0).then_some(config))
     }
 
     pub(super) fn put_config(&mut self, config: &Config) -> Result<(), KernelError> {
+        let pods_version = self.read_config()?.pods_version.wrapping_add(1);
+        self.write_config(&Config { pods_version, ..*config })
+    }
+
+    /// Makes the programs forget what they remember of `pw_pods`: after every change of it, and when an
+    /// agent starts, as the one before may have ended between the two.
+    pub(super) fn forget_flows(&mut self) -> Result<(), KernelError> {
+        let config = self.read_config()?;
+        self.put_config(&config)
+    }
+
+    fn read_config(&self) -> Result<Config, KernelError> {
+        self.config.get(&0, 0).context(|| format!("read {MAP_CONFIG}"))
+    }
+
+    fn write_config(&mut self, config: &Config) -> Result<(), KernelError> {
         self.config.set(0, config, 0).context(|| format!("write {MAP_CONFIG}"))
     }
 
@@ -51,7 +68,8 @@ impl Maps {
     pub(super) fn put_pod(&mut self, address: Addr, entry: &PodEntry) -> Result<(), KernelError> {
         self.pods
             .insert(address, entry, 0)
-            .context(|| format!("put {} into {MAP_PODS} (it holds {PODS_MAX})", address.to_ip()))
+            .context(|| format!("put {} into {MAP_PODS} (it holds {PODS_MAX})", address.to_ip()))?;
+        self.forget_flows()
     }
 
     /// Compare-and-delete. There is no race between the two: the agent is the only writer.
@@ -59,7 +77,10 @@ impl Maps {
         let what = || format!("remove {} from {MAP_PODS}", addr.to_ip());
         match self.pods.get(&addr, 0) {
             Ok(entry) if entry.generation != generation => Ok(()),
-            Ok(_) => unless_missing(self.pods.remove(&addr)).context(what),
+            Ok(_) => {
+                unless_missing(self.pods.remove(&addr)).context(what)?;
+                self.forget_flows()
+            }
             Err(error) => unless_missing(Err(error)).context(what),
         }
     }

@@ -1,0 +1,79 @@
+//! Which packets share a key.
+
+use dataplane_core::abi::FlowKey;
+use dataplane_core::abi::names::FLOWS;
+use dataplane_core::packet::{Carried, Headers, carried, parse};
+use etherparse::PacketBuilder;
+use std::collections::BTreeSet;
+
+fn tcp(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4(source, destination, 64)
+        .tcp(1, 2, 3, 4)
+        .write(&mut packet, b"data")
+        .expect("a packet");
+    packet
+}
+
+fn tcp6(last: u8, next_header: u8) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let end = |byte| [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte];
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv6(end(1), end(last), 64)
+        .tcp(1, 2, 3, 4)
+        .write(&mut packet, b"data")
+        .expect("a packet");
+    packet[20] = next_header;
+    packet
+}
+
+fn headers(packet: &[u8]) -> Headers {
+    let Carried::Ip(family) = carried(packet) else { panic!("not IP") };
+    parse(packet, family).expect("a good packet")
+}
+
+fn key(packet: &[u8]) -> Option<FlowKey> {
+    FlowKey::new(&headers(packet), 7, 1)
+}
+
+#[test]
+fn all_that_a_delivery_depends_on_is_in_the_key() {
+    let packet = tcp([10, 0, 0, 1], [10, 0, 0, 2]);
+    let plain = key(&packet);
+    assert!(plain.is_some());
+    let mut longer = packet.clone();
+    longer.extend([0; 9]);
+    longer[22] = 3;
+    assert_eq!(key(&longer), plain, "length and TTL do not matter");
+    for (what, other) in [
+        ("source", key(&tcp([10, 0, 0, 3], [10, 0, 0, 2]))),
+        ("destination", key(&tcp([10, 0, 0, 1], [10, 0, 0, 3]))),
+        ("interface", FlowKey::new(&headers(&packet), 8, 1)),
+        ("version", FlowKey::new(&headers(&packet), 7, 2)),
+        ("family", key(&tcp6(2, 6))),
+    ] {
+        assert!(other.is_some() && other != plain, "{what}");
+    }
+    assert_ne!(key(&tcp6(2, 6)), key(&tcp6(3, 6)));
+}
+
+#[test]
+fn packets_that_need_a_closer_look_have_none() {
+    let mut options = tcp([10, 0, 0, 1], [10, 0, 0, 2]);
+    options[14] = 0x46;
+    assert_eq!(key(&options), None, "IPv4 options");
+    assert!(key(&tcp6(2, 17)).is_some(), "UDP");
+    for next_header in [0, 43, 44, 58, 60] {
+        assert_eq!(key(&tcp6(2, next_header)), None, "{next_header}");
+    }
+}
+
+#[test]
+fn pods_of_a_node_have_places_of_their_own() {
+    let slots: BTreeSet<usize> = (2..=60)
+        .map(|pod| key(&tcp([10, 244, 1, 1], [10, 244, 1, pod])).expect("a key").slot())
+        .collect();
+    assert!(slots.iter().all(|slot| *slot < FLOWS));
+    assert!(slots.len() > 45, "59 receivers share {} places", slots.len());
+}
