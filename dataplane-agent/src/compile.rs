@@ -1,8 +1,9 @@
 //! Turns the model into the state that the kernel should have. Pure.
 
 mod peers;
+mod sysctls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use dataplane_core::abi::config::TUNNEL_MAC;
@@ -13,6 +14,7 @@ use dataplane_core::abi::{ABI_VERSION, Addr, Config, Mac, NodeEntry, PodEntry};
 use ipnet::IpNet;
 
 pub use self::peers::{Peer, Way};
+pub use self::sysctls::watched_sysctls;
 use crate::kernel::{
     AddrKey, Device, HOST_DEVICE, Link, LinkHook, NftRules, Observed, Route, State, TUNNEL_DEVICE,
 };
@@ -66,33 +68,13 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     state.devices = devices(model, &paths);
     state.addresses = own.pod_cidrs.iter().map(|cidr| IpNet::from(gateway(cidr))).collect();
     state.routes = routes(model, own, &paths);
-    state.sysctls = sysctls(own, &uplinks, observed);
+    state.sysctls = sysctls::wanted(own, &uplinks, observed);
     state.nft = Some(nft(model, own));
     state.nodes = nodes(model, own, &compiled.peers);
     state.links = links(model, &uplinks, observed);
     state.pods = pods(model, own, observed);
     state.config = config(model, own, &compiled.peers, observed);
     compiled
-}
-
-/// The values below `/proc/sys` that [`compile`] needs to see, given these interfaces.
-pub fn watched_sysctls(model: &Model, observed: &Observed) -> BTreeSet<String> {
-    let mut paths: BTreeSet<String> = [
-        "net/ipv4/ip_forward",
-        "net/ipv6/conf/all/forwarding",
-        "net/ipv4/conf/all/send_redirects",
-        "net/ipv4/conf/all/rp_filter",
-    ]
-    .map(str::to_owned)
-    .into();
-    if observed.interfaces.contains_key(HOST_DEVICE) {
-        paths.insert(format!("net/ipv4/conf/{HOST_DEVICE}/send_redirects"));
-    }
-    for uplink in model.own().iter().flat_map(|own| uplinks(model, own, observed)) {
-        paths.insert(format!("net/ipv4/conf/{}/rp_filter", uplink.name));
-        paths.insert(format!("net/ipv6/conf/{}/accept_ra", uplink.name));
-    }
-    paths
 }
 
 /// The numbers and prefixes that decide how a node is reached.
@@ -233,30 +215,6 @@ fn routes(model: &Model, own: &Node, paths: &Paths) -> BTreeMap<IpNet, Route> {
             source_like(&cidr).map(|source| (cidr, Route { source, mtu: paths.pod_mtu }))
         })
         .collect()
-}
-
-fn sysctls(own: &Node, uplinks: &[&Link], observed: &Observed) -> BTreeMap<String, String> {
-    let mut wanted = BTreeMap::new();
-    let mut want = |path: String, value: &str| wanted.insert(path, value.to_owned());
-    want("net/ipv4/conf/all/send_redirects".to_owned(), "0");
-    if observed.interfaces.contains_key(HOST_DEVICE) {
-        want(format!("net/ipv4/conf/{HOST_DEVICE}/send_redirects"), "0");
-    }
-    if own.pod_cidrs.iter().any(|cidr| matches!(cidr, IpNet::V4(_))) {
-        want("net/ipv4/ip_forward".to_owned(), "1");
-    }
-    if own.pod_cidrs.iter().any(|cidr| matches!(cidr, IpNet::V6(_))) {
-        want("net/ipv6/conf/all/forwarding".to_owned(), "1");
-        // A forwarding node loses the default route that routers advertise, unless this is 2.
-        for link in uplinks {
-            let path = format!("net/ipv6/conf/{}/accept_ra", link.name);
-            let has = observed.state.sysctls.get(&path);
-            if has.is_some_and(|value| matches!(value.trim(), "1" | "2")) {
-                want(path, "2");
-            }
-        }
-    }
-    wanted
 }
 
 fn nft(model: &Model, own: &Node) -> NftRules {

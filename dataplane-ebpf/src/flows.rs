@@ -9,7 +9,7 @@ use dataplane_core::abi::{Config, Flow, FlowKey, PodEntry};
 
 use crate::packet::Packet;
 
-/// Not pinned: a new program may start with nothing. One value for all flows, so that the pointer to it
+/// One value for all flows, so that the pointer to it
 /// stays in the processor's cache.
 #[btf_map(name = "pw_flows")]
 static FLOWS: PerCpuArray<[Flow; names::FLOWS], 1> = PerCpuArray::new();

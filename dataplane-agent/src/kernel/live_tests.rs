@@ -251,7 +251,7 @@ fn what_somebody_changes_is_seen_and_healed() {
             "nft flush ruleset",
             "nft flush chain inet podwire postrouting",
             "nft add element inet podwire nodes4 { 192.168.1.13 }",
-            "nft add rule inet podwire forward accept",
+            "nft add rule inet podwire guard accept",
             &format!("rm {links}/podwire0-egress"),
             &format!("rm {links}/up0_5-ingress"),
             "ip link del up0.5; ip link add up0.5 type veth peer up0.5p; ip link set up0.5 up",

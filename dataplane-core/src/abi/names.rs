@@ -8,11 +8,13 @@ pub const MAP_NODES: &str = "pw_nodes";
 pub const MAP_CONFIG: &str = "pw_config";
 /// Per-CPU array: number of a [`Counter`](super::Counter) to [`Stats`](super::Stats).
 pub const MAP_STATS: &str = "pw_stats";
+/// Per-CPU array of one: [`FLOWS`] of [`Flow`](super::Flow).
+pub const MAP_FLOWS: &str = "pw_flows";
 /// Ring buffer of [`Event`](super::Event).
 pub const MAP_EVENTS: &str = "pw_events";
 
 /// All maps, in the order in which they are pinned.
-pub const MAPS: [&str; 5] = [MAP_PODS, MAP_NODES, MAP_CONFIG, MAP_STATS, MAP_EVENTS];
+pub const MAPS: [&str; 6] = [MAP_PODS, MAP_NODES, MAP_CONFIG, MAP_STATS, MAP_FLOWS, MAP_EVENTS];
 
 /// Most local addresses of one node.
 pub const PODS_MAX: usize = 16_384;
@@ -40,10 +42,15 @@ pub const PROGRAMS: [&str; 5] =
 
 const _: () = assert!(FLOWS.is_power_of_two());
 
-const _: () = {
+const _: () = assert!(all_fit(&MAPS) && all_fit(&PROGRAMS));
+
+const fn all_fit(names: &[&str]) -> bool {
     let mut i = 0;
-    while i < MAPS.len() {
-        assert!(MAPS[i].len() <= 15 && PROGRAMS[i].len() <= 15);
+    while i < names.len() {
+        if names[i].len() > 15 {
+            return false;
+        }
         i = i.wrapping_add(1);
     }
-};
+    true
+}

@@ -76,7 +76,12 @@ fn forwarding() {
                 let look = look(node, format!("sysctl {name}"));
                 Damage { what: "a sysctl", kind: "sysctl", hammer, look, wanted }
             };
-            Ok(["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"].map(sysctl).into())
+            let names = [
+                "net.ipv4.ip_forward",
+                "net.ipv6.conf.all.forwarding",
+                "net.ipv4.conf.podwire0.forwarding",
+            ];
+            Ok(names.map(sysctl).into())
         })
     });
 }

@@ -120,15 +120,17 @@ async fn run(arguments: &[&str], input: &str) -> Result<Output, KernelError> {
 ///   not touched; one to another node's address leaves by the uplink and is masqueraded.
 /// - Pods behind an address that somebody translates (cluster IPs of kube-proxy, hostPort): our
 ///   direct path skips connection tracking, so the answer must come back through this node, which
-///   it does when the source is this node's address among the pods.
+///   it does when the source is this node's address among the pods. IPVS does not say that it
+///   translated, but the destination that the connection began with does.
 /// - Packets between tunnels are not tracked: each end believes them by their sender and nothing else.
 ///   Every packet between nodes passes these two chains, so they look nothing up in sets.
 /// - Nothing enters the stack by the tunnel device itself: what `pw_from_tunnel` believes, it hands to a
 ///   pod or to `podwire0`. So nothing enters while the program is not there.
 /// - Packets of this node's pods enter by `podwire0` only: a stranger who takes such a source would have
 ///   his packets forwarded, and sent through the tunnel as this node's.
-/// - Pods must not reach another node's tunnel port, also not by an address that is translated to it;
-///   this node's own takes no packet whose sender is not a node.
+/// - Pods must not reach another node's tunnel port, also not by an address that is translated to it
+///   (by IPVS even behind the forward hook): before their source becomes this node's. This node's own
+///   takes no packet whose sender is not a node.
 fn ruleset(rules: &NftRules) -> String {
     let mut text = format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
     let mut table = Table::default();
@@ -136,20 +138,19 @@ fn ruleset(rules: &NftRules) -> String {
         table.add(&family, rules);
     }
     if let Some(port) = rules.tunnel_port {
-        let outer = format!("udp dport {port} notrack");
-        table.departure = format!("    {outer}\n");
-        table.arrival =
-            format!("    iifname \"{TUNNEL_DEVICE}\" counter drop\n{}    {outer}\n", table.arrival);
+        let outer = format!("    udp dport {port} notrack\n");
+        table.departure.push_str(&outer);
+        table.arrival.push_str(&outer);
     }
-    if !table.arrival.is_empty() {
-        table.arrival =
-            format!("    iifname {{ \"{HOST_DEVICE}\", \"lo\" }} accept\n{}", table.arrival);
-    }
+    let arrival = format!(
+        "    iifname {{ \"{HOST_DEVICE}\", \"lo\" }} accept\n    iifname \"{TUNNEL_DEVICE}\" counter drop\n{}",
+        table.arrival
+    );
     let _ = write!(text, "table inet {NFT_TABLE} {{\n{}", table.sets);
     for (name, head, body) in [
         ("postrouting", "type nat hook postrouting priority srcnat", &table.postrouting),
-        ("forward", "type filter hook forward priority filter", &table.forward),
-        ("arrival", "type filter hook prerouting priority raw", &table.arrival),
+        ("guard", "type filter hook postrouting priority srcnat - 1", &table.guard),
+        ("arrival", "type filter hook prerouting priority raw", &arrival),
         ("departure", "type filter hook output priority raw", &table.departure),
     ] {
         if !body.is_empty() {
@@ -171,7 +172,7 @@ struct Family {
 struct Table {
     sets: String,
     postrouting: String,
-    forward: String,
+    guard: String,
     arrival: String,
     departure: String,
 }
@@ -206,17 +207,20 @@ impl Table {
                 self.postrouting,
                 "    ct status dnat {name} saddr @cluster{suffix} {name} daddr @cluster{suffix} \
                  oifname \"{HOST_DEVICE}\" masquerade\n    \
+                 ct original {name} daddr != @cluster{suffix} {name} saddr @cluster{suffix} \
+                 {name} daddr @cluster{suffix} oifname \"{HOST_DEVICE}\" masquerade\n    \
                  ct status dnat fib saddr type local {name} daddr @cluster{suffix} \
                  oifname \"{HOST_DEVICE}\" masquerade"
             );
         }
         if let (Some(port), false) = (rules.tunnel_port, nodes.is_empty()) {
             self.set(family, "nodes", &nodes);
-            let _ = writeln!(
-                self.forward,
-                "    iifname \"{HOST_DEVICE}\" udp dport {port} {name} daddr @nodes{suffix} \
-                 counter drop"
-            );
+            for net in &pods {
+                let _ = writeln!(
+                    self.guard,
+                    "    {name} saddr {net} udp dport {port} {name} daddr @nodes{suffix} counter drop"
+                );
+            }
         }
     }
 
@@ -256,8 +260,9 @@ mod tests {
             "ip6 saddr @pods6 ip6 daddr != @cluster6 oifname != \"podwire0\" masquerade",
             "ct status dnat ip saddr @cluster4 ip daddr @cluster4 oifname \"podwire0\" masquerade",
             "ct status dnat fib saddr type local ip daddr @cluster4 oifname \"podwire0\" masquerade",
-            "iifname \"podwire0\" udp dport 8472 ip daddr @nodes4 counter drop",
-            "iifname \"podwire0\" udp dport 8472 ip6 daddr @nodes6 counter drop",
+            "ip saddr 10.244.1.0/24 udp dport 8472 ip daddr @nodes4 counter drop",
+            "ip6 saddr fd00:10:244:1::/64 udp dport 8472 ip6 daddr @nodes6 counter drop",
+            "ct original ip daddr != @cluster4 ip saddr @cluster4 ip daddr @cluster4 oifname \"podwire0\"",
             "    iifname { \"podwire0\", \"lo\" } accept\n    iifname \"podwire-vxlan\" counter drop\n    \
              ip saddr 10.244.1.0/24 counter drop\n    ip6 saddr fd00:10:244:1::/64 counter drop\n    \
              udp dport 8472 notrack\n",
@@ -276,7 +281,7 @@ mod tests {
         rules.pods.retain(|net| matches!(net, IpNet::V4(_)));
         let text = ruleset(&rules);
         assert!(text.contains("ip saddr @pods4 oifname != \"podwire0\" masquerade"));
-        for absent in ["ip6", "cluster", "nodes", "chain forward", "chain input", "notrack"] {
+        for absent in ["ip6", "cluster", "nodes", "chain guard", "notrack"] {
             assert!(!text.contains(absent), "{absent} in\n{text}");
         }
     }
