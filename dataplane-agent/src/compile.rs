@@ -73,7 +73,7 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     state.nodes = nodes(model, own, &compiled.peers);
     state.links = links(model, &uplinks, observed);
     state.pods = pods(model, own, observed);
-    state.config = config(model, own, &compiled.peers, observed);
+    state.config = config(model, own, observed);
     compiled
 }
 
@@ -239,8 +239,13 @@ fn nodes(model: &Model, own: &Node, peers: &[Peer]) -> BTreeMap<IpNet, NodeEntry
     for way in peers.iter().flat_map(|peer| &peer.ways) {
         nodes.extend(way.entry().map(|entry| (way.cidr, entry)));
     }
-    for address in model.nodes.iter().flat_map(|node| &node.addresses) {
-        nodes.insert(IpNet::from(*address), entry(NodeEntry::NODE));
+    for node in &model.nodes {
+        for address in &node.addresses {
+            let other = node.addresses.iter().find(|other| other.is_ipv4() != address.is_ipv4());
+            let other = other.map_or(Addr::UNSPECIFIED, |other| Addr::from(*other));
+            let entry = NodeEntry { node: other, ..entry(NodeEntry::NODE) };
+            nodes.insert(IpNet::from(*address), entry);
+        }
     }
     nodes
 }
@@ -316,16 +321,15 @@ fn pods(model: &Model, own: &Node, observed: &Observed) -> BTreeMap<AddrKey, Pod
 }
 
 /// None until the devices are there: programs without configuration drop.
-fn config(model: &Model, own: &Node, peers: &[Peer], observed: &Observed) -> Option<Config> {
+fn config(model: &Model, own: &Node, observed: &Observed) -> Option<Config> {
     let host = observed.interfaces.get(HOST_DEVICE)?;
     let tunnel = match has_tunnel(model) {
         true => Some(observed.interfaces.get(TUNNEL_DEVICE)?),
         false => None,
     };
     let direct = match model.network.encapsulation {
-        Encapsulation::Direct => true,
+        Encapsulation::Direct | Encapsulation::Auto => true,
         Encapsulation::Vxlan => false,
-        Encapsulation::Auto => peers.iter().flat_map(|peer| &peer.ways).any(Way::is_direct),
     };
     let address = |ipv4: bool| {
         let first = own.addresses.iter().find(|address| address.is_ipv4() == ipv4);

@@ -123,7 +123,9 @@ pub fn from_host<'a>(
 /// `quotes_cluster` says whether it is an ICMP error about a packet of the destination to the cluster.
 ///
 /// 1. A source that belongs to this node is a lie.
-/// 2. A source that is reached through the tunnel must come through it.
+/// 2. Where all pods of other nodes come through the tunnel, nothing of theirs comes plain. Where some
+///    come plain, any may: which way a packet takes is its sender's choice, who may see a link where
+///    this node sees a route.
 /// 3. Sources among the pods, and errors about their packets, are delivered here; the rest is the
 ///    stack's, so that connection tracking sees both directions of it.
 /// 4. At the end of its TTL the stack answers.
@@ -138,11 +140,13 @@ pub fn from_net<'a>(
     let among_pods = match source {
         Some(source) => match source.kind {
             NodeEntry::OWN => return Verdict::Drop(DropReason::OwnSource), // 1
-            NodeEntry::TUNNEL => return Verdict::Drop(DropReason::NotTunnelled), // 2
-            NodeEntry::CLUSTER if config.flags & Config::ACCEPT_DIRECT == 0 => {
-                return Verdict::Drop(DropReason::NotTunnelled); // 2
+            NodeEntry::DIRECT => true,
+            NodeEntry::TUNNEL | NodeEntry::CLUSTER => {
+                if config.flags & Config::ACCEPT_DIRECT == 0 {
+                    return Verdict::Drop(DropReason::NotTunnelled); // 2
+                }
+                true
             }
-            NodeEntry::DIRECT | NodeEntry::CLUSTER => true,
             _ => false,
         },
         None => false,
@@ -156,7 +160,8 @@ pub fn from_net<'a>(
     local(pod, Path::NetToPod, Path::NetToHost) // 3
 }
 
-/// A packet that arrives through VXLAN. `source` is `pw_nodes` of the inner source.
+/// A packet that arrives through VXLAN. `source` is `pw_nodes` of the inner source, `sender` of the outer
+/// one, where a node that is reached directly by its address of one family sends from that of the other.
 ///
 /// 1. The tunnel must be ours.
 /// 2. The node that owns the inner source must be the one that sent the outer packet, to this node's
@@ -172,13 +177,20 @@ pub fn from_tunnel<'a>(
     key: &TunnelKey,
     pod: Option<&'a PodEntry>,
     source: Option<&NodeEntry>,
+    sender: impl FnOnce() -> Option<&'a NodeEntry>,
 ) -> Verdict<'a> {
     if key.vni != config.tunnel_vni {
         return Verdict::Drop(DropReason::TunnelVni); // 1
     }
-    let of_sender = matches!(source, Some(source)
-        if matches!(source.kind, NodeEntry::TUNNEL | NodeEntry::DIRECT)
-            && Ip::from(&source.node) == key.remote);
+    let of_sender = match source {
+        Some(source) if source.kind == NodeEntry::TUNNEL => Ip::from(&source.node) == key.remote,
+        Some(source) if source.kind == NodeEntry::DIRECT => {
+            Ip::from(&source.node) == key.remote
+                || matches!(sender(), Some(sender)
+                    if sender.kind == NodeEntry::NODE && sender.node == source.node)
+        }
+        Some(_) | None => false,
+    };
     let registered = if key.local.is_ipv4() { &config.node_ipv4 } else { &config.node_ipv6 };
     let to_us = key.local == Ip::from(registered) && !key.local.is_unspecified();
     if !of_sender || !to_us {

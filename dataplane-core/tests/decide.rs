@@ -205,7 +205,7 @@ fn packets_of_the_network() {
     use Path::{NetExpired, NetPassed, NetToHost, NetToPod};
     let direct = Config::ACCEPT_DIRECT;
     type Row<'a> = (&'a str, u32, u8, &'a PodEntry, Option<&'a NodeEntry>, bool, Verdict<'a>);
-    let rows: [Row<'_>; 14] = [
+    let rows: [Row<'_>; 15] = [
         ("direct", direct, 64, &POD, Some(&DIRECT), false, Verdict::Pod(&POD, NetToPod)),
         ("unknown node", direct, 64, &POD, Some(&CLUSTER), false, Verdict::Pod(&POD, NetToPod)),
         (
@@ -217,7 +217,8 @@ fn packets_of_the_network() {
             false,
             Verdict::Drop(NotTunnelled),
         ),
-        ("tunnel peer", direct, 64, &POD, Some(&TUNNEL), false, Verdict::Drop(NotTunnelled)),
+        ("tunnel peer", 0, 64, &POD, Some(&TUNNEL), false, Verdict::Drop(NotTunnelled)),
+        ("tunnel peer, auto", direct, 64, &POD, Some(&TUNNEL), false, Verdict::Pod(&POD, NetToPod)),
         ("own source", direct, 64, &POD, Some(&OWN), false, Verdict::Drop(OwnSource)),
         ("own source to the host", direct, 64, &HOST, Some(&OWN), false, Verdict::Drop(OwnSource)),
         ("a node", direct, 64, &POD, Some(&NODE), false, Verdict::Pass(NetPassed)),
@@ -269,7 +270,21 @@ fn packets_of_the_tunnel() {
         ("multicast", headers([224; 4], 9), good, None, Some(&TUNNEL), Verdict::Drop(Multicast)),
     ];
     for (name, headers, key, pod, source, expected) in rows {
-        assert_eq!(from_tunnel(&headers, &config(0), &key, pod, source), expected, "{name}");
+        let verdict = from_tunnel(&headers, &config(0), &key, pod, source, || None);
+        assert_eq!(verdict, expected, "{name}");
+    }
+    // A node that is reached by one family and sends from the other.
+    let other = |node| NodeEntry { kind: NodeEntry::NODE, node, mtu: 0 };
+    let (same, stranger_to_it) = (other(DIRECT.node), other(Addr::UNSPECIFIED));
+    let cluster = NodeEntry { kind: NodeEntry::CLUSTER, ..same };
+    for (sender, expected) in [
+        (&same, Verdict::Pod(&POD, Path::TunnelToPod)),
+        (&stranger_to_it, Verdict::Drop(TunnelSource)),
+        (&cluster, Verdict::Drop(TunnelSource)),
+    ] {
+        let verdict = |source| from_tunnel(&h, &config(0), &stranger, pod, source, || Some(sender));
+        assert_eq!(verdict(Some(&DIRECT)), expected);
+        assert_eq!(verdict(Some(&TUNNEL)), Verdict::Drop(TunnelSource));
     }
 }
 

@@ -32,6 +32,7 @@ pub fn pw_from_tunnel(ctx: TcContext) -> i32 {
         return refuse(packet, program, Some(headers), DropReason::TunnelVni);
     };
     let pod = maps::pod(&headers.destination);
-    let verdict = from_tunnel(headers, config, &key, pod, maps::node(&headers.source));
+    let source = maps::node(&headers.source);
+    let verdict = from_tunnel(headers, config, &key, pod, source, || maps::node(&key.remote));
     conclude(&Way { packet, program, config, headers }, verdict)
 }

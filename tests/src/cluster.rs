@@ -21,10 +21,12 @@ pub enum Mode {
     Direct,
     /// Inside VXLAN.
     Vxlan,
+    /// Each as its sender reaches the node.
+    Auto,
 }
 
 impl Mode {
-    /// Both.
+    /// Those in which all packets go one way.
     pub const ALL: [Self; 2] = [Self::Direct, Self::Vxlan];
 
     /// As the agent's command line has it.
@@ -32,6 +34,7 @@ impl Mode {
         match self {
             Self::Direct => "direct",
             Self::Vxlan => "vxlan",
+            Self::Auto => "auto",
         }
     }
 }

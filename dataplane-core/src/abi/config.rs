@@ -36,7 +36,7 @@ const _: () = assert!(size_of::<Config>() == 72 && align_of::<Config>() == 4);
 pub const TUNNEL_MAC: Mac = Mac::new([0x02, 0x50, 0x57, 0x00, 0x00, 0x01]);
 
 impl Config {
-    /// Some peer may be reached directly, so packets of pods may arrive on the uplink as they are.
+    /// Packets of pods of other nodes may arrive on the uplink as they are (`direct`, `auto`).
     pub const ACCEPT_DIRECT: u32 = 1;
 }
 

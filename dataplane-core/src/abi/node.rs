@@ -8,7 +8,8 @@ use super::Addr;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeEntry {
     /// Address of the node that has the pods ([`NodeEntry::DIRECT`], [`NodeEntry::TUNNEL`]), in
-    /// `DIRECT` of the family of the prefix; else unspecified.
+    /// `DIRECT` of the family of the prefix; in [`NodeEntry::NODE`] the node's address of the other
+    /// family; else unspecified.
     pub node: Addr,
     /// One of the constants below.
     pub kind: u32,

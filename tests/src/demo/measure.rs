@@ -60,7 +60,7 @@ pub(super) fn run(stage: &Stage, quick: bool) -> Result<Vec<Verdict>> {
     let run = stage.cluster.run();
     let bare = reference::veth_pair(run)?;
     let bridge = match stage.mode {
-        Mode::Direct => None,
+        Mode::Direct | Mode::Auto => None,
         Mode::Vxlan => Some(reference::bridge_and_vxlan(run, &stage.cluster.fabric)?),
     };
     let subjects = subjects(stage, &bare, bridge.as_ref())?;
@@ -255,7 +255,7 @@ fn judge(mode: Mode, figures: &[Figures]) -> Vec<Verdict> {
         },
     ];
     let (what, base, least) = match mode {
-        Mode::Direct => ("host to host", 2, DIRECT_TCP_MIN),
+        Mode::Direct | Mode::Auto => ("host to host", 2, DIRECT_TCP_MIN),
         Mode::Vxlan => ("Linux bridge and VXLAN", 4, VXLAN_TCP_MIN),
     };
     let size = ratio(&figures[3].size, &figures[base].size);

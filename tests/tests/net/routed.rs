@@ -27,6 +27,48 @@ fn vxlan_over_routers() {
 }
 
 #[test]
+fn auto_over_routers() {
+    let layout = Layout::Routed { middle_mtu: 1500 };
+    Cluster::builder(Mode::Auto).layout(layout).test(|cluster| {
+        reach_both_ways(cluster)?;
+        ensure!(cluster.node(1).counter("pod_to_direct")? == 0, "plain over a router");
+        ensure!(cluster.node(1).counter("pod_to_tunnel")? > 0, "nothing through the tunnel");
+        Ok(())
+    });
+}
+
+#[test]
+fn auto_on_one_link() {
+    Cluster::builder(Mode::Auto).nodes(2).test(|cluster| {
+        reach_both_ways(cluster)?;
+        ensure!(cluster.node(1).counter("pod_to_tunnel")? == 0, "tunnelled on one link");
+        Ok(())
+    });
+}
+
+#[test]
+fn auto_where_one_node_sees_a_link_and_the_other_a_route() {
+    // As DHCPv6 gives addresses: without the prefix of the link.
+    Cluster::builder(Mode::Auto).nodes(2).without_agents().test(|cluster| {
+        cluster.node(2).namespace.ip(
+            "address del 192.168.1.12/24 dev eth0\naddress add 192.168.1.12/32 dev eth0\n\
+             address del fd00:1::12/64 dev eth0\naddress add fd00:1::12/128 dev eth0\n\
+             route add 192.168.1.0/24 dev eth0\nroute add fd00:1::/64 dev eth0",
+        )?;
+        for node in cluster.nodes() {
+            node.spawn_agent()?;
+        }
+        for node in cluster.nodes() {
+            node.wait_for_agent()?;
+        }
+        reach_both_ways(cluster)?;
+        ensure!(cluster.node(1).counter("pod_to_direct")? > 0, "the first sees a link");
+        ensure!(cluster.node(2).counter("pod_to_tunnel")? > 0, "the second sees a route");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_narrow_link_in_the_middle_is_no_black_hole_in_direct_mode() {
     let layout = Layout::Routed { middle_mtu: MIDDLE_MTU };
     Cluster::builder(Mode::Direct).layout(layout).test(|cluster| {

@@ -252,7 +252,7 @@ fn from_net() {
         ("TTL 1", here(tcp(remote, A, 1)), (REDIRECT, "net_expired", Bytes::ToHost)),
         ("to the node among pods", here(tcp(remote, "10.244.1.1", 1)), (REDIRECT, "net_to_host", Bytes::ToHost)),
         ("from an unknown node", here(tcp("10.244.9.9", A, 64)), (REDIRECT, "net_to_pod", to_a)),
-        ("from a tunnel peer", here(tcp("10.244.3.9", A, 64)), (SHOT, "not_tunnelled", Bytes::Same)),
+        ("from a tunnel peer", here(tcp("10.244.3.9", A, 64)), (REDIRECT, "net_to_pod", to_a)),
         ("with our own source", here(tcp(B, A, 64)), (SHOT, "own_source", Bytes::Same)),
         ("from a node", here(tcp("192.168.1.12", A, 64)), (NEXT, "net_passed", Bytes::Same)),
         ("from the world", here(tcp("203.0.113.10", A, 64)), (NEXT, "net_passed", Bytes::Same)),
@@ -280,9 +280,11 @@ fn from_net() {
         check(&fixture, name, &packet, &outcome, row);
     }
     fixture.set_config(Config { flags: 0, ..fixture.config });
-    let packet = here(tcp("10.244.9.9", A, 64));
-    let outcome = fixture.run(names::PROGRAM_FROM_NET, fixture.uplink.ifindex, &packet);
-    assert_eq!((outcome.action, outcome.counted), (SHOT, [("not_tunnelled", 1)].into()));
+    for source in ["10.244.9.9", "10.244.3.9"] {
+        let packet = here(tcp(source, A, 64));
+        let outcome = fixture.run(names::PROGRAM_FROM_NET, fixture.uplink.ifindex, &packet);
+        assert_eq!((outcome.action, outcome.counted), (SHOT, [("not_tunnelled", 1)].into()));
+    }
 }
 
 #[test]
