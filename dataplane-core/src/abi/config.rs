@@ -8,8 +8,9 @@ use super::{Addr, Mac};
 pub struct Config {
     /// [`ABI_VERSION`](super::ABI_VERSION) of the agent that wrote it; 0: not written yet.
     pub abi_version: u32,
-    /// Bits: [`Config::ACCEPT_DIRECT`].
-    pub flags: u32,
+    /// Differs after every change of `pw_pods`, so that what programs remember of it is forgotten. Beside
+    /// the version, because every packet asks for both.
+    pub pods_version: u32,
     /// Interface index of `podwire0`.
     pub host_ifindex: u32,
     /// Interface index of the VXLAN device; 0: none.
@@ -22,8 +23,8 @@ pub struct Config {
     pub host_mac: Mac,
     /// MAC of the VXLAN device: the same on every node ([`TUNNEL_MAC`]).
     pub tunnel_mac: Mac,
-    /// Differs after every change of `pw_pods`, so that what programs remember of it is forgotten.
-    pub pods_version: u32,
+    /// Bits: [`Config::ACCEPT_DIRECT`].
+    pub flags: u32,
     /// The node's registered IPv4 address, source of the outer header; unspecified: none.
     pub node_ipv4: Addr,
     /// The node's registered IPv6 address, likewise.
