@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) log: Vec<Action>,
     /// Kinds of actions that fail.
     pub(crate) failing: BTreeSet<&'static str>,
+    /// Kinds of actions that have no effect: somebody undoes them at once.
+    pub(crate) undone: BTreeSet<&'static str>,
     /// Fails each action the first time.
     pub(crate) flaky: bool,
     tried: Vec<Action>,
@@ -160,6 +162,9 @@ impl Inner {
             return Err("injected once".to_owned());
         }
         self.check(action)?;
+        if self.undone.contains(kind(action)) {
+            return Ok(());
+        }
         if let Action::PutDevice { name, device } = action {
             let next = self.observed.interfaces.values().map(|link| link.ifindex).max().unwrap();
             let (Device::Host { mtu } | Device::Tunnel { mtu, .. }) = device;

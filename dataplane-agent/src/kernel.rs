@@ -19,8 +19,9 @@ pub const HOST_DEVICE_PEER: &str = "podwire0p";
 pub const TUNNEL_DEVICE: &str = "podwire-vxlan";
 /// The nftables table of family inet.
 pub const NFT_TABLE: &str = "podwire";
-/// `rtm_protocol` of our routes, so that they can be told from everybody else's.
-pub const ROUTE_PROTOCOL: u8 = 0x50;
+/// `rtm_protocol` of our routes, so that they can be told from everybody else's: no routing daemon of
+/// `rt_protos` has it, nor Calico (80).
+pub const ROUTE_PROTOCOL: u8 = 157;
 
 /// Everything of ours in one network namespace and one bpffs directory.
 #[derive(Clone, Debug, Default, PartialEq)]

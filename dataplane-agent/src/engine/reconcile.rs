@@ -12,6 +12,8 @@ use crate::plan::{describe, is_drift, kind, plan};
 /// Devices come in the first round, what needs their index in the second; the rest is for somebody who
 /// interferes meanwhile.
 const ROUNDS_MAX: usize = 6;
+/// Of the actions that remain after them.
+const NAMED_MAX: usize = 8;
 /// For one look or one action.
 const STEP_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -19,6 +21,7 @@ impl<K: Kernel> Engine<K> {
     /// Brings the kernel to what the model wants, as far as it goes. True when it went all the way.
     pub async fn reconcile(&mut self) -> bool {
         let mut failures = Vec::new();
+        let mut remaining = String::new();
         for _ in 0..ROUNDS_MAX {
             failures.clear();
             match self.observe().await {
@@ -38,6 +41,7 @@ impl<K: Kernel> Engine<K> {
                 return true;
             }
             let total = actions.len();
+            remaining = actions.iter().take(NAMED_MAX).map(describe).collect::<Vec<_>>().join(", ");
             failures = self.execute(actions).await;
             if failures.len() == total {
                 break;
@@ -45,7 +49,7 @@ impl<K: Kernel> Engine<K> {
         }
         if failures.is_empty() {
             failures.push(format!(
-                "after {ROUNDS_MAX} rounds there is still something to do: \
+                "after {ROUNDS_MAX} rounds there is still something to do ({remaining}): \
                  does somebody else change the same things?"
             ));
         }

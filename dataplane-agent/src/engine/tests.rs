@@ -148,6 +148,15 @@ async fn one_kind_that_fails_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn what_somebody_undoes_at_once_is_named() {
+    let mut node = Node::unsettled().await;
+    node.kernel.lock().undone.insert("route");
+    assert!(!node.engine.reconcile().await);
+    let failure = &node.engine.failures[0];
+    assert!(failure.contains("(route 10.244.0.0/16, route fd00:10:244::/48)"), "{failure}");
+}
+
+#[tokio::test]
 async fn what_somebody_removes_is_put_back_and_counted() {
     let mut node = Node::new().await;
     {

@@ -207,7 +207,7 @@ fn what_is_put_is_observed() {
         assert!(run("ip -6 addr show dev podwire-vxlan").is_empty());
         let address = run("ip -6 addr show dev podwire0");
         assert!(address.contains("nodad") && !address.contains("fe80"), "{address}");
-        assert!(run("ip route show proto 80").contains("10.244.0.0/16 dev podwire0"));
+        assert!(run("ip route show proto 157").contains("10.244.0.0/16 dev podwire0"));
     });
 }
 
@@ -241,11 +241,11 @@ fn what_somebody_changes_is_seen_and_healed() {
             "ip addr del 10.244.1.1/32 dev podwire0",
             "ip -6 addr del fd00:10:244:1::1/128 dev podwire0",
             "ip route del 10.244.0.0/16",
-            "ip route change 10.244.0.0/16 dev podwire0 src 10.244.1.1 mtu 99 proto 80 scope link",
-            "ip route replace 10.244.0.0/16 dev up0.5 proto 80",
+            "ip route change 10.244.0.0/16 dev podwire0 src 10.244.1.1 mtu 99 proto 157 scope link",
+            "ip route replace 10.244.0.0/16 dev up0.5 proto 157",
             "ip route replace 10.244.0.0/16 dev podwire0 proto static",
             "ip -6 route del fd00:10:244::/48 dev podwire0",
-            "ip -6 route replace fd00:10:244::/48 dev podwire0 mtu 1300 proto 80",
+            "ip -6 route replace fd00:10:244::/48 dev podwire0 mtu 1300 proto 157",
             "echo 0 > /proc/sys/net/ipv4/ip_forward",
             "nft delete table inet podwire",
             "nft flush ruleset",
@@ -287,6 +287,31 @@ fn removed_pins_of_programs_and_maps_come_back() {
         drop(kernel);
         let mut kernel = LiveKernel::open(bpffs).unwrap();
         assert_eq!(kernel.program_ids().unwrap(), ids);
+    });
+}
+
+#[test]
+fn routes_of_others_are_not_ours() {
+    isolated(async |bpffs| {
+        let mut kernel = node(bpffs).await;
+        let foreign = [
+            "route add blackhole 10.9.0.0/26 proto 80",
+            "route add 10.8.0.0/24 dev up0.5 proto 80",
+            "route add 10.8.1.0/24 dev podwire0 proto 80",
+            "-6 route add fd00:9::/64 dev up0.5 proto 80",
+            // Also of our number: nobody owns one.
+            "route add blackhole 10.9.1.0/26 proto 157",
+            "route add 10.8.2.0/24 dev up0.5 proto 157",
+            "route add 10.244.0.0/16 tos 4 dev podwire0 proto 157",
+            "-6 route add blackhole fd00:9:1::/64 proto 157",
+        ];
+        for route in foreign {
+            run(&format!("ip {route}"));
+            assert_eq!(observe(&mut kernel).await, wanted(), "{route}");
+        }
+        let gone = "10.8.2.0/24".parse().unwrap();
+        apply(&mut kernel, &[Action::RemoveRoute { destination: gone }]).await;
+        assert!(run("ip route").contains("10.8.2.0/24 dev up0.5"), "of another device");
     });
 }
 

@@ -1,4 +1,4 @@
-//! The cluster routes: those of our protocol in the main table.
+//! The cluster routes: those of our protocol to our device in the main table.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,8 +22,10 @@ impl Netlink {
         &self,
         interfaces: &BTreeMap<String, Link>,
     ) -> Result<BTreeMap<IpNet, Route>, KernelError> {
-        let host = interfaces.get(HOST_DEVICE).map(|link| link.ifindex);
         let mut routes: BTreeMap<IpNet, Route> = BTreeMap::new();
+        let Some(host) = interfaces.get(HOST_DEVICE).map(|link| link.ifindex) else {
+            return Ok(routes);
+        };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut filter = RouteMessage::default();
             filter.header.address_family = family;
@@ -35,9 +37,9 @@ impl Netlink {
                 continue;
             }
             let messages: Vec<RouteMessage> = dump.context(|| "list the routes".to_owned())?;
-            for message in messages.iter().filter(|message| is_ours(message)) {
+            for message in messages.iter().filter(|message| is_ours(message, host)) {
                 let Some(destination) = destination(message) else { continue };
-                let route = route(message, host);
+                let route = route(message);
                 // Of two with the same destination the right one counts: it is not to be made anew.
                 if route.mtu != 0 || !routes.contains_key(&destination) {
                     routes.insert(destination, route);
@@ -71,9 +73,12 @@ impl Netlink {
     }
 
     pub(super) async fn remove_route(&self, destination: IpNet) -> Result<(), KernelError> {
+        // With the device go its routes.
+        let Ok(index) = Self::index(HOST_DEVICE) else { return Ok(()) };
+        let any = RouteScope::NoWhere;
         let message = match destination {
-            IpNet::V4(net) => ipv4_route(net).scope(RouteScope::NoWhere).build(),
-            IpNet::V6(net) => ipv6_route(net).scope(RouteScope::NoWhere).build(),
+            IpNet::V4(net) => ipv4_route(net).scope(any).output_interface(index).build(),
+            IpNet::V6(net) => ipv6_route(net).scope(any).output_interface(index).build(),
         };
         let result = self.handle.route().del(message).execute().await;
         unless(result, &[libc::ESRCH]).context(|| format!("remove the route {destination}"))
@@ -98,9 +103,14 @@ fn ipv6_route(net: Ipv6Net) -> RouteMessageBuilder<Ipv6Addr> {
         .scope(RouteScope::Link)
 }
 
-/// Kernels before the filter send all routes.
-fn is_ours(message: &RouteMessage) -> bool {
-    message.header.protocol == protocol() && message.header.table == RouteHeader::RT_TABLE_MAIN
+/// Kernels before the filter send all routes. Numbers of protocols belong to nobody, so the device
+/// decides too; and what [`Netlink::remove_route`] cannot name is not ours.
+fn is_ours(message: &RouteMessage, host: u32) -> bool {
+    message.header.protocol == protocol()
+        && message.header.table == RouteHeader::RT_TABLE_MAIN
+        && message.header.kind == RouteType::Unicast
+        && message.header.tos == 0
+        && message.attributes.contains(&RouteAttribute::Oif(host))
 }
 
 fn destination(message: &RouteMessage) -> Option<IpNet> {
@@ -115,11 +125,10 @@ fn destination(message: &RouteMessage) -> Option<IpNet> {
     IpNet::new(ip.unwrap_or(unspecified), message.header.destination_prefix_length).ok()
 }
 
-fn route(message: &RouteMessage, host: Option<u32>) -> Route {
+fn route(message: &RouteMessage) -> Route {
     let mut source = None;
-    let mut output = None;
     let mut mtu = 0;
-    let mut is_plain = message.header.kind == RouteType::Unicast;
+    let mut is_plain = true;
     let is_ipv4 = message.header.address_family == AddressFamily::Inet;
     if is_ipv4 && message.header.scope != RouteScope::Link {
         is_plain = false;
@@ -127,7 +136,6 @@ fn route(message: &RouteMessage, host: Option<u32>) -> Route {
     for attribute in &message.attributes {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others are not set by us")]
         match attribute {
-            RouteAttribute::Oif(index) => output = Some(*index),
             RouteAttribute::Metrics(metrics) => {
                 let mut mtus = metrics.iter().filter_map(|metric| match metric {
                     RouteMetric::Mtu(mtu) => Some(*mtu),
@@ -147,8 +155,7 @@ fn route(message: &RouteMessage, host: Option<u32>) -> Route {
         }
     }
     let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let is_right = is_plain && output.is_some() && output == host;
-    Route { source: source.unwrap_or(unspecified), mtu: if is_right { mtu } else { 0 } }
+    Route { source: source.unwrap_or(unspecified), mtu: if is_plain { mtu } else { 0 } }
 }
 
 enum Field {
