@@ -96,6 +96,8 @@ pub struct Engine<K> {
     failures: Vec<String>,
     node_file_problem: Option<String>,
     file_problems: BTreeMap<String, String>,
+    /// Why files that were removed cannot be made again.
+    store_problem: Option<String>,
     events_lost: bool,
     /// Interfaces that the last sweep missed.
     missing: BTreeSet<String>,
@@ -123,6 +125,7 @@ impl<K: Kernel> Engine<K> {
             failures: Vec::new(),
             node_file_problem: None,
             file_problems: BTreeMap::new(),
+            store_problem: None,
             events_lost: false,
             missing: BTreeSet::new(),
         };
@@ -150,12 +153,29 @@ impl<K: Kernel> Engine<K> {
                     due = due.min(soon);
                 }
                 () = sleep_until(due) => {
+                    self.restore_files();
                     self.reconcile().await;
                     due = Instant::now() + LOOK_EVERY;
                 }
                 _ = sweep.tick() => self.sweep().await,
             }
         }
+    }
+
+    fn restore_files(&mut self) {
+        match self.store.restore(self.model.attachments.iter()) {
+            Ok(true) => tracing::warn!("the state directory lost files: made again"),
+            Ok(false) => {}
+            Err(error) => {
+                let problem = error.to_string();
+                if self.store_problem.as_ref() != Some(&problem) {
+                    tracing::error!("{problem}");
+                }
+                self.store_problem = Some(problem);
+                return;
+            }
+        }
+        self.store_problem = None;
     }
 
     async fn serve(&mut self, command: Command) {

@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod model;
 pub mod nodes;
 pub mod plan;
+pub mod presence;
 pub mod run;
 pub mod server;
 pub mod settings;

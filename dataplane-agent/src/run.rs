@@ -1,11 +1,9 @@
 //! `podwire-agent run`: puts the parts together, and takes them apart in order.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cni_shim::names::{PLUGIN_FILE, PluginFile, beside};
-use cni_shim::protocol::PROTOCOL_VERSION;
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -14,12 +12,11 @@ use crate::engine::{Engine, Inputs, Setup};
 use crate::kernel::live::{self, LiveKernel};
 use crate::model::Model;
 use crate::nodes;
+use crate::presence::Presence;
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::store::{Store, lock_pins, make_directory, make_plugin_locks, write_whole};
+use crate::store::{Store, lock_pins, make_directory};
 
-/// `status` and the plugin tell from the age of the plugin file how long the agent has been away.
-const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(5);
 /// What is under way at the end has this long.
 const STOP_TIME_MAX: Duration = Duration::from_secs(8);
 
@@ -33,8 +30,8 @@ pub async fn run(settings: Settings) -> Result<()> {
 
     let nodes = nodes::read(&settings.nodes_file, &settings.node_name, &settings.network)?;
     live::preflight(&settings.bpffs)?;
-    let directory = settings.socket.parent().unwrap_or(Path::new("/"));
-    make_directory(directory)?;
+    let presence = Presence { socket: settings.socket.clone(), bpffs: settings.bpffs.clone() };
+    make_directory(settings.socket.parent().unwrap_or(Path::new("/")))?;
     let store = Store::open(&settings.state_dir)?;
     // Before anything is changed: a socket that is in use belongs to an agent of another directory.
     let server = Server::bind(&settings.socket)?;
@@ -57,8 +54,8 @@ pub async fn run(settings: Settings) -> Result<()> {
     };
     let mut engine = Engine::start(kernel, setup).await?;
     engine.reconcile().await;
-    make_plugin_locks(&settings.socket)?;
-    write_plugin_file(&settings)?;
+    presence.make()?;
+    presence.write_plugin_file()?;
     tracing::info!(node = settings.node_name, socket = %settings.socket.display(), "ready");
 
     let (to_engine, commands) = mpsc::channel(64);
@@ -71,14 +68,12 @@ pub async fn run(settings: Settings) -> Result<()> {
     let mut ended = false;
     tokio::select! {
         () = &mut work => ended = true,
-        () = server.serve(to_engine) => {}
-        () = show_signs_of_life(&settings.socket) => {}
+        () = presence.keep(server, to_engine) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
     }
 
-    // No new requests; those that wait get no reply and try again.
-    drop(server);
+    // No new requests: the socket went with what kept it.
     let _ = stopper.send(());
     if !ended && tokio::time::timeout(STOP_TIME_MAX, work).await.is_err() {
         tracing::warn!("the last step did not end within {} s", STOP_TIME_MAX.as_secs());
@@ -86,26 +81,6 @@ pub async fn run(settings: Settings) -> Result<()> {
     follow.abort();
     tracing::info!("stopped; pods keep their network");
     Ok(())
-}
-
-fn write_plugin_file(settings: &Settings) -> Result<()> {
-    let content = PluginFile { protocol: PROTOCOL_VERSION, bpffs: settings.bpffs.clone() };
-    write_whole(&beside(&settings.socket, PLUGIN_FILE), &serde_json::to_vec(&content)?)?;
-    Ok(())
-}
-
-async fn show_signs_of_life(socket: &Path) {
-    let file = beside(socket, PLUGIN_FILE);
-    loop {
-        tokio::time::sleep(SIGN_OF_LIFE_EVERY).await;
-        let touched = std::fs::File::options()
-            .write(true)
-            .open(&file)
-            .and_then(|file| file.set_modified(SystemTime::now()));
-        if let Err(error) = touched {
-            tracing::warn!(%error, file = %file.display(), "cannot be touched");
-        }
-    }
 }
 
 fn boot_time_ns() -> u64 {

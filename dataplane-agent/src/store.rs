@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cni_shim::names::{LOCK_DIRECTORY, beside};
@@ -10,6 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::model::{Attached, is_pod_interface};
+
+/// In the state directory.
+const LOCK_FILE: &str = "lock";
 
 /// Why a file of the state directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +54,9 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreE
 /// The state directory, locked for as long as this lives.
 #[derive(Debug)]
 pub struct Store {
+    directory: PathBuf,
     attachments: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 /// What [`Store::load`] found.
@@ -73,7 +77,41 @@ impl Store {
         let attachments = directory.join("attachments");
         make_directory(&attachments)?;
         let lock = lock_directory(directory)?;
-        Ok(Self { attachments, _lock: lock })
+        Ok(Self { directory: directory.to_owned(), attachments, lock })
+    }
+
+    /// Makes directory, lock and files again where somebody has removed them; true if so.
+    ///
+    /// # Errors
+    /// When another agent has the directory meanwhile, or the system refuses.
+    pub fn restore<'a>(
+        &mut self,
+        attachments: impl Iterator<Item = (&'a String, &'a Attached)>,
+    ) -> Result<bool, StoreError> {
+        let mut is_new = false;
+        if !self.is_locked() {
+            make_directory(&self.directory)?;
+            self.lock = lock_directory(&self.directory)?;
+            is_new = true;
+        }
+        if !self.attachments.is_dir() {
+            make_directory(&self.attachments)?;
+        }
+        for (name, attached) in attachments {
+            if !self.path(name).exists() {
+                self.put(name, attached)?;
+                is_new = true;
+            }
+        }
+        Ok(is_new)
+    }
+
+    /// The file that is locked is still the one in the directory.
+    fn is_locked(&self) -> bool {
+        let there = fs::metadata(self.directory.join(LOCK_FILE));
+        there
+            .and_then(|there| Ok((there.ino(), self.lock.metadata()?.ino())))
+            .is_ok_and(|(there, held)| there == held)
     }
 
     /// Reads all attachment files.
@@ -184,7 +222,7 @@ pub fn lock_pins(bpffs: &Path) -> Result<Flock<File>, StoreError> {
 }
 
 fn lock_directory(directory: &Path) -> Result<Flock<File>, StoreError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK_FILE);
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -304,6 +342,25 @@ mod tests {
         store.remove(&name).unwrap();
         store.remove(&name).unwrap();
         assert_eq!(store.load().unwrap().attachments, []);
+    }
+
+    #[test]
+    fn what_is_removed_is_restored() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("state");
+        let mut store = Store::open(&directory).unwrap();
+        let attached = fake::attached("c1", 7, "10.244.1.2", 99);
+        let name = attached.attachment.host_ifname();
+        store.put(&name, &attached).unwrap();
+        let restore = |store: &mut Store| store.restore([(&name, &attached)].into_iter());
+        assert!(!restore(&mut store).unwrap());
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(restore(&mut store).unwrap());
+        assert_eq!(store.load().unwrap().attachments.len(), 1);
+        assert!(matches!(Store::open(&directory), Err(StoreError::Busy { .. })));
+        fs::remove_dir_all(&directory).unwrap();
+        let _other = Store::open(&directory).unwrap();
+        assert!(matches!(restore(&mut store), Err(StoreError::Busy { .. })));
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl<K: Kernel> Engine<K> {
     async fn problems(&self) -> Vec<String> {
         let mut problems = self.failures.clone();
         problems.extend(self.node_file_problem.clone());
+        problems.extend(self.store_problem.clone());
         problems.extend(self.file_problems.values().cloned());
         problems.extend(self.compiled.problems.iter().cloned());
         for usage in self.ipam.usage().iter().filter(|usage| usage.is_high()) {

@@ -281,3 +281,27 @@ fn away(cluster: &Cluster, death: Death) -> Result<()> {
     pod.delete()?;
     late.delete()
 }
+
+#[test]
+fn what_is_removed_below_run_comes_back_while_the_agent_runs() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let pod = node.pod()?;
+        for name in ["agent.sock", "plugin.json", "lock"] {
+            fs::remove_file(node.directory.join(name)).context(name)?;
+        }
+        for name in ["locks", "attachments"] {
+            fs::remove_dir_all(node.directory.join(name)).context(name)?;
+        }
+        node.wait_for_agent()?;
+        let file = format!("attachments/{}.json", pod.host_ifname()?);
+        wait_until("the attachment", SEEN_TIME_MAX, || {
+            ensure!(node.directory.join(&file).exists(), "{file} is missing");
+            Ok(())
+        })?;
+        let second = node.pod()?;
+        ensure!(second.addresses != pod.addresses, "{:?} twice", pod.addresses);
+        second.delete()?;
+        pod.delete()
+    });
+}

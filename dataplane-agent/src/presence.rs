@@ -1,0 +1,122 @@
+//! What shows others that the agent is there: the socket, and beside it the plugin's file and locks.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use cni_shim::names::{PLUGIN_FILE, PluginFile, beside};
+use cni_shim::protocol::PROTOCOL_VERSION;
+use tokio::sync::mpsc;
+
+use crate::engine::Command;
+use crate::server::Server;
+use crate::store::{StoreError, make_directory, make_plugin_locks, write_whole};
+
+/// `status` and the plugin tell from the age of the plugin file how long the agent has been away.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(5);
+
+/// The places.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// The agent's socket.
+    pub socket: PathBuf,
+    /// Directory for pins, which the plugin has to know.
+    pub bpffs: PathBuf,
+}
+
+impl Presence {
+    /// Makes the directory, the locks and the plugin's file, as far as they are missing.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn make(&self) -> Result<(), StoreError> {
+        make_directory(self.socket.parent().unwrap_or(Path::new("/")))?;
+        make_plugin_locks(&self.socket)?;
+        let file = beside(&self.socket, PLUGIN_FILE);
+        if file.exists() { Ok(()) } else { self.write_plugin_file() }
+    }
+
+    /// Writes the plugin's file.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write_plugin_file(&self) -> Result<(), StoreError> {
+        let content = PluginFile { protocol: PROTOCOL_VERSION, bpffs: self.bpffs.clone() };
+        let file = beside(&self.socket, PLUGIN_FILE);
+        let text = serde_json::to_vec(&content).map_err(|error| StoreError::Io {
+            what: "cannot write",
+            path: file.clone(),
+            source: error.into(),
+        })?;
+        write_whole(&file, &text)
+    }
+
+    /// Serves at the socket, shows signs of life, and makes again what somebody removes.
+    pub async fn keep(&self, mut server: Server, engine: mpsc::Sender<Command>) {
+        let mut inode = self.inode();
+        loop {
+            tokio::select! {
+                () = server.serve(engine.clone()) => return,
+                () = self.lives_until_lost(inode) => {}
+            }
+            tracing::warn!(socket = %self.socket.display(), "the socket was removed: made again");
+            match Server::bind(&self.socket) {
+                Ok(new) => {
+                    inode = self.inode();
+                    server = new;
+                }
+                Err(error) => tracing::error!(%error, "nobody can reach this agent"),
+            }
+        }
+    }
+
+    /// Ends when the socket is no longer that of this inode.
+    async fn lives_until_lost(&self, inode: Option<u64>) {
+        loop {
+            tokio::time::sleep(SIGN_OF_LIFE_EVERY).await;
+            if let Err(error) = self.make().and_then(|()| self.touch()) {
+                tracing::warn!(%error, "cannot show that this agent lives");
+            }
+            if self.inode() != inode {
+                return;
+            }
+        }
+    }
+
+    fn touch(&self) -> Result<(), StoreError> {
+        let path = beside(&self.socket, PLUGIN_FILE);
+        let file = File::options().write(true).open(&path);
+        file.and_then(|file| file.set_modified(SystemTime::now()))
+            .map_err(|source| StoreError::Io { what: "cannot touch", path, source })
+    }
+
+    fn inode(&self) -> Option<u64> {
+        fs::symlink_metadata(&self.socket).ok().map(|found| found.ino())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_removed_comes_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("podwire");
+        let presence =
+            Presence { socket: directory.join("agent.sock"), bpffs: "/sys/fs/bpf/x".into() };
+        presence.make().unwrap();
+        let server = Server::bind(&presence.socket).unwrap();
+        let (engine, _commands) = mpsc::channel(1);
+        let kept = presence.clone();
+        let task = tokio::spawn(async move { kept.keep(server, engine).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fs::remove_dir_all(&directory).unwrap();
+        tokio::time::sleep(SIGN_OF_LIFE_EVERY * 2).await;
+        assert!(std::os::unix::net::UnixStream::connect(&presence.socket).is_ok());
+        assert!(fs::read_to_string(directory.join("plugin.json")).unwrap().contains("bpf/x"));
+        assert_eq!(fs::read_dir(directory.join("locks")).unwrap().count(), 256);
+        task.abort();
+    }
+}
