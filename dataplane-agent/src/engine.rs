@@ -130,6 +130,11 @@ impl<K: Kernel> Engine<K> {
             missing: BTreeSet::new(),
         };
         engine.observed = engine.observe().await?;
+        if let Some(why) = engine.observed.unknown.get("pod") {
+            // Without them an address that a pod has would be given to another.
+            let what = "take over the pods".to_owned();
+            return Err(KernelError { what, source: why.clone().into() }.into());
+        }
         engine.take_over(loaded);
         Ok(engine)
     }

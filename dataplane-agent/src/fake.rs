@@ -49,7 +49,7 @@ pub(crate) fn interfaces() -> Observed {
         link("eth0", 2, 1_500, &["192.168.1.11/24", "fd00:1::11/64"]),
     ];
     let interfaces = links.into_iter().map(|link| (link.name.clone(), link)).collect();
-    Observed { interfaces, state: State::default() }
+    Observed { interfaces, ..Observed::default() }
 }
 
 pub(crate) fn link(name: &str, ifindex: u32, mtu: u32, addresses: &[&str]) -> Link {

@@ -158,6 +158,9 @@ pub struct Observed {
     pub interfaces: BTreeMap<String, Link>,
     /// What of ours is there. `sysctls` holds those that were asked for.
     pub state: State,
+    /// Parts of the state that could not be looked at, by the kind of their actions, and why not:
+    /// what is empty there is not known to be missing.
+    pub unknown: BTreeMap<&'static str, String>,
 }
 
 /// One step towards the wanted state. Each can be repeated, and each fails alone.
@@ -220,10 +223,11 @@ pub enum Action {
 
 /// What the agent needs from the kernel. `kernel::live` has the real one, tests a fake.
 pub trait Kernel {
-    /// Looks at everything. `sysctls` names those to read.
+    /// Looks at everything. `sysctls` names those to read. A part that fails is in
+    /// [`Observed::unknown`].
     ///
     /// # Errors
-    /// When the kernel cannot be asked.
+    /// When the kernel cannot be asked for its interfaces.
     fn observe(
         &mut self,
         sysctls: &BTreeSet<String>,

@@ -35,15 +35,23 @@ impl<K: Kernel> Engine<K> {
             if !self.compiled.uplinks.is_empty() {
                 self.model.last_uplinks.clone_from(&self.compiled.uplinks);
             }
-            let actions = plan(&self.observed.state, &self.compiled.state);
+            let mut actions = plan(&self.observed.state, &self.compiled.state);
+            let unknown = &self.observed.unknown;
+            actions.retain(|action| !unknown.contains_key(kind(action)));
+            failures.extend(unknown.values().cloned());
+            if actions.is_empty() && !failures.is_empty() {
+                break;
+            }
             if actions.is_empty() {
                 self.settle();
                 return true;
             }
             let total = actions.len();
             remaining = actions.iter().take(NAMED_MAX).map(describe).collect::<Vec<_>>().join(", ");
-            failures = self.execute(actions).await;
-            if failures.len() == total {
+            let refused = self.execute(actions).await;
+            let is_stuck = refused.len() == total;
+            failures.extend(refused);
+            if is_stuck {
                 break;
             }
         }

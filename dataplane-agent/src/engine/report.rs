@@ -1,6 +1,6 @@
 //! The status document, from what the engine knows.
 
-use cni_shim::protocol::{Failure, Reply};
+use cni_shim::protocol::Reply;
 use dataplane_core::abi::{ABI_VERSION, Counter};
 
 use super::Engine;
@@ -10,37 +10,37 @@ use crate::status::{CounterStatus, NodeStatus, PodStatus, PoolStatus, ProgramSta
 
 impl<K: Kernel> Engine<K> {
     pub(super) async fn status_reply(&mut self) -> Reply {
-        let status = self.status().await.map_err(|error| failure::kernel(&error));
-        let document = status.and_then(|status| {
-            serde_json::to_value(status).map_err(|error| failure::bad_request(&error.to_string()))
-        });
-        match document {
+        match serde_json::to_value(self.status().await) {
             Ok(document) => Reply::Status(Box::new(document)),
-            Err(failure @ Failure { .. }) => Reply::Failed(failure),
+            Err(error) => Reply::Failed(failure::bad_request(&error.to_string())),
         }
     }
 
-    /// The status document.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub async fn status(&mut self) -> Result<Status, KernelError> {
-        self.observed = self.observe().await?;
-        let programs = self.kernel.program_ids()?;
-        Ok(Status {
+    /// The status document. What the kernel does not tell is left out, and is a problem.
+    pub async fn status(&mut self) -> Status {
+        let mut refused = Vec::new();
+        match self.observe().await {
+            Ok(observed) => self.observed = observed,
+            Err(error) => refused.push(error.to_string()),
+        }
+        refused.extend(self.observed.unknown.values().cloned());
+        let mut refuse = |error: KernelError| refused.push(error.to_string());
+        let programs = self.kernel.program_ids().map_err(&mut refuse).unwrap_or_default();
+        let counters = self.counter_statuses().map_err(refuse).unwrap_or_default();
+        Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             abi_version: ABI_VERSION,
-            settled: self.settled.is_some() && self.failures.is_empty(),
+            settled: self.settled.is_some() && self.failures.is_empty() && refused.is_empty(),
             node: self.node_status(),
             pools: self.pool_statuses(),
             pods: self.pod_statuses(),
             peers: self.peer_statuses(),
             programs: programs.into_iter().map(|(name, id)| ProgramStatus { name, id }).collect(),
-            counters: self.counter_statuses()?,
+            counters,
             drift: self.drift.iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect(),
-            problems: self.problems().await,
-        })
+            problems: self.problems(refused).await,
+        }
     }
 
     fn node_status(&self) -> NodeStatus {
@@ -107,8 +107,9 @@ impl<K: Kernel> Engine<K> {
         Ok(Counter::all().map(status).collect())
     }
 
-    async fn problems(&self) -> Vec<String> {
+    async fn problems(&self, refused: Vec<String>) -> Vec<String> {
         let mut problems = self.failures.clone();
+        problems.extend(refused.into_iter().filter(|why| !self.failures.contains(why)));
         problems.extend(self.node_file_problem.clone());
         problems.extend(self.store_problem.clone());
         problems.extend(self.file_problems.values().cloned());

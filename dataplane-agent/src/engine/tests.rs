@@ -157,6 +157,33 @@ async fn what_somebody_undoes_at_once_is_named() {
 }
 
 #[tokio::test]
+async fn a_part_that_cannot_be_seen_is_left_alone_and_named() {
+    let mut node = Node::new().await;
+    {
+        let mut kernel = node.kernel.lock();
+        kernel.observed.unknown.insert("nftables", "nft: broken library".to_owned());
+        kernel.observed.state.nft = None;
+        kernel.observed.state.routes.pop_first();
+        kernel.log.clear();
+    }
+    assert!(!node.engine.reconcile().await);
+    assert_eq!(node.kernel.lock().observed.state.routes.len(), 2, "the rest is healed");
+    assert_eq!(node.kernel.lock().log.len(), 1, "unknown is not missing");
+    let status = node.engine.status().await;
+    assert_eq!((status.problems, status.settled), (vec!["nft: broken library".into()], false));
+    assert_eq!(status.peers.len(), 2);
+    node.add("c1", 20).await.unwrap();
+    node.kernel.lock().observed.unknown.clear();
+    assert!(node.engine.reconcile().await);
+    assert!(node.kernel.lock().observed.state.nft.is_some());
+    node.kernel.lock().observed.unknown.insert("pod", "no map".to_owned());
+    let Node { directory, kernel, engine } = node;
+    drop(engine);
+    let error = Engine::start(kernel, setup(&directory, 1_000)).await.err().unwrap();
+    assert_eq!(error.to_string(), "take over the pods: no map");
+}
+
+#[tokio::test]
 async fn what_somebody_removes_is_put_back_and_counted() {
     let mut node = Node::new().await;
     {
@@ -192,9 +219,9 @@ async fn the_node_file_changes_and_nothing_counts_as_drift() {
     let error = crate::nodes::parse("n".as_ref(), "", "a", &Default::default()).unwrap_err();
     node.engine.take_nodes(Err(error));
     assert_eq!(node.engine.model.nodes.len(), 2, "the last good state stays");
-    assert!(node.engine.status().await.unwrap().problems[0].starts_with("n: node: no node"));
+    assert!(node.engine.status().await.problems[0].starts_with("n: node: no node"));
     node.engine.take_nodes(Ok(fake::model().nodes));
-    assert_eq!(node.engine.status().await.unwrap().problems, Vec::<String>::new());
+    assert_eq!(node.engine.status().await.problems, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -280,7 +307,7 @@ async fn an_exhausted_pool_has_its_code() {
     let failure = node.add("c2", 21).await.unwrap_err();
     assert_eq!(failure.code, 50);
     assert!(failure.details.contains("all 1 addresses of 10.244.1.0/30"), "{failure}");
-    let problems = node.engine.status().await.unwrap().problems;
+    let problems = node.engine.status().await.problems;
     assert!(problems.iter().any(|problem| problem.contains("1 of 1 addresses")), "{problems:?}");
 }
 
@@ -325,13 +352,13 @@ async fn an_unreadable_file_keeps_its_pod_going() {
     let mut node = node.restart().await;
     assert_eq!(node.put_back().await, []);
     assert_eq!(node.entry(&added.addresses[0]).unwrap().ifindex, 20);
-    let problems = node.engine.status().await.unwrap().problems;
+    let problems = node.engine.status().await.problems;
     assert!(problems[0].contains(&name) && problems[0].contains("not an attachment"));
     let other = node.add("c2", 21).await.unwrap();
     assert_ne!(other.addresses, added.addresses);
     node.engine.del(&del("c1")).await.unwrap();
     assert_eq!((node.entry(&added.addresses[0]), node.files()), (None, 1));
-    assert_eq!(node.engine.status().await.unwrap().problems, Vec::<String>::new());
+    assert_eq!(node.engine.status().await.problems, Vec::<String>::new());
 }
 
 #[tokio::test]

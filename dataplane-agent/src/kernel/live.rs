@@ -22,16 +22,22 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use cni_shim::names::Pins;
 use dataplane_core::abi::Stats;
+use tokio::time::timeout;
 
+use self::error::Context as _;
 use super::{Action, Kernel, KernelError, Observed, State};
 
 pub use super::Event;
 pub use preflight::preflight;
 pub use problem::problems;
 pub use watch::watch;
+
+/// `nft` lists the table within this time, or the rest of the look goes on without it.
+const NFT_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// The programs of this build.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PODWIRE_BPF_OBJECT_PATH"));
@@ -65,23 +71,41 @@ impl LiveKernel {
     }
 }
 
+/// What could not be looked at, and why.
+#[derive(Default)]
+struct Parts(BTreeMap<&'static str, String>);
+
+impl Parts {
+    fn take<T: Default>(&mut self, kind: &'static str, part: Result<T, KernelError>) -> T {
+        part.unwrap_or_else(|error| {
+            self.0.insert(kind, error.to_string());
+            T::default()
+        })
+    }
+}
+
 impl Kernel for LiveKernel {
     async fn observe(&mut self, sysctls: &BTreeSet<String>) -> Result<Observed, KernelError> {
-        self.bpf.restore_pins()?;
-        let links = self.netlink.links().await?;
-        let interfaces = netlink::interfaces(&links);
+        let mut parts = Parts::default();
+        parts.take("pin", self.bpf.restore_pins());
+        let raw = self.netlink.links().await?;
+        let interfaces = netlink::interfaces(&raw);
+        let links = self.bpf.program_names();
+        let links = links.and_then(|programs| self.links.observe(&interfaces, &programs));
+        let nft = timeout(NFT_TIME_MAX, self.nft.observe()).await;
+        let nft = nft.context(|| "list the nftables table".to_owned()).flatten();
         let state = State {
-            devices: device::observe(&links),
+            devices: device::observe(&raw),
             addresses: netlink::host_addresses(&interfaces),
-            routes: self.netlink.routes(&interfaces).await?,
-            sysctls: sysctl::read(sysctls)?,
-            nft: self.nft.observe().await?,
-            links: self.links.observe(&interfaces, &self.bpf.program_names()?)?,
-            config: self.bpf.maps.config()?,
-            pods: self.bpf.maps.pods()?,
-            nodes: self.bpf.maps.nodes()?,
+            routes: parts.take("route", self.netlink.routes(&interfaces).await),
+            sysctls: parts.take("sysctl", sysctl::read(sysctls)),
+            nft: parts.take("nftables", nft),
+            links: parts.take("link", links),
+            config: parts.take("config", self.bpf.maps.config()),
+            pods: parts.take("pod", self.bpf.maps.pods()),
+            nodes: parts.take("node", self.bpf.maps.nodes()),
         };
-        Ok(Observed { interfaces, state })
+        Ok(Observed { interfaces, state, unknown: parts.0 })
     }
 
     async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {

@@ -176,7 +176,9 @@ async fn apply(kernel: &mut LiveKernel, actions: &[Action]) {
 
 async fn observe(kernel: &mut LiveKernel) -> State {
     let sysctls = wanted().sysctls.into_keys().collect();
-    kernel.observe(&sysctls).await.unwrap().state
+    let observed = kernel.observe(&sysctls).await.unwrap();
+    assert_eq!(observed.unknown, BTreeMap::new());
+    observed.state
 }
 
 /// A node with its uplink (whose name has a dot) and everything set up.
@@ -312,6 +314,24 @@ fn routes_of_others_are_not_ours() {
         let gone = "10.8.2.0/24".parse().unwrap();
         apply(&mut kernel, &[Action::RemoveRoute { destination: gone }]).await;
         assert!(run("ip route").contains("10.8.2.0/24 dev up0.5"), "of another device");
+    });
+}
+
+#[test]
+fn a_part_that_fails_does_not_hide_the_others() {
+    isolated(async |bpffs| {
+        let mut kernel = node(bpffs).await;
+        let stranger = bpffs.join("links/stranger");
+        let create = "type hash key 4 value 4 entries 8 name foreign";
+        run(&format!("bpftool map create {} {create}", stranger.display()));
+        run("ip route del 10.244.0.0/16");
+        let observed = kernel.observe(&BTreeSet::new()).await.unwrap();
+        assert_eq!(observed.unknown.keys().collect::<Vec<_>>(), [&"link"]);
+        assert!(observed.unknown["link"].contains("links/stranger"), "{:?}", observed.unknown);
+        assert_eq!(observed.state.routes.len(), 1);
+        assert_eq!(observed.state.pods, wanted().pods);
+        fs::remove_file(stranger).unwrap();
+        assert_eq!(observe(&mut kernel).await.links, wanted().links);
     });
 }
 
