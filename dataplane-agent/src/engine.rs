@@ -26,6 +26,9 @@ use crate::store::{Store, StoreError};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Events come in crowds.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Between two looks that events ask for, when they go on and on: a busy host, or somebody who undoes
+/// what is put back.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Between two sweeps; what is missing in two of them is freed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -144,6 +147,7 @@ impl<K: Kernel> Engine<K> {
         let mut due = Instant::now() + LOOK_EVERY;
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pace = Pace::default();
         loop {
             let soon = Instant::now() + DEBOUNCE;
             tokio::select! {
@@ -155,11 +159,12 @@ impl<K: Kernel> Engine<K> {
                 }
                 event = inputs.events.recv(), if !self.events_lost => {
                     self.take_event(event).await;
-                    due = due.min(soon);
+                    due = due.min(pace.next_look());
                 }
                 () = sleep_until(due) => {
                     self.restore_files();
                     self.reconcile().await;
+                    pace.has_looked();
                     due = Instant::now() + LOOK_EVERY;
                 }
                 _ = sweep.tick() => self.sweep().await,
@@ -233,6 +238,34 @@ impl<K: Kernel> Engine<K> {
     /// How the peers are reached, for `status`.
     fn peer_statuses(&self) -> Vec<PeerStatus> {
         self.compiled.peers.iter().map(PeerStatus::from).collect()
+    }
+}
+
+/// How soon after an event to look: soon, but not again and again.
+#[derive(Debug)]
+struct Pace {
+    pause: Duration,
+    last_look: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { pause: DEBOUNCE, last_look: None }
+    }
+}
+
+impl Pace {
+    fn next_look(&self) -> Instant {
+        let soon = Instant::now() + DEBOUNCE;
+        self.last_look.map_or(soon, |last| soon.max(last + self.pause))
+    }
+
+    /// The pause doubles with each look that comes right after another.
+    fn has_looked(&mut self) {
+        let now = Instant::now();
+        let is_close = self.last_look.is_some_and(|last| now < last + self.pause * 3);
+        self.pause = if is_close { PAUSE_MAX.min(self.pause * 2) } else { DEBOUNCE };
+        self.last_look = Some(now);
     }
 }
 

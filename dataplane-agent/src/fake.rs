@@ -108,6 +108,8 @@ pub(crate) struct FakeKernel(Arc<Mutex<Inner>>);
 #[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) observed: Observed,
+    /// How often it was looked at.
+    pub(crate) looks: usize,
     /// All that was done.
     pub(crate) log: Vec<Action>,
     /// Kinds of actions that fail.
@@ -207,6 +209,7 @@ impl Inner {
 
 impl Kernel for FakeKernel {
     async fn observe(&mut self, sysctls: &BTreeSet<String>) -> Result<Observed, KernelError> {
+        self.lock().looks += 1;
         let mut observed = self.lock().observed.clone();
         observed.state.sysctls.retain(|path, _| sysctls.contains(path));
         Ok(observed)

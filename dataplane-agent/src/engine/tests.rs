@@ -466,3 +466,29 @@ async fn runs_on_events_and_on_time() {
     stop.send(()).unwrap();
     engine.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_events_is_no_flood_of_looks() {
+    let Node { kernel, mut engine, directory: _directory } = Node::new().await;
+    let (_commands, from_server) = mpsc::channel(1);
+    let (events, from_kernel) = mpsc::channel(1);
+    let (_nodes, from_file) = mpsc::channel(1);
+    let (stop, stopped) = oneshot::channel();
+    let inputs =
+        Inputs { commands: from_server, events: from_kernel, nodes: from_file, stop: stopped };
+    let engine = tokio::spawn(async move { engine.run(inputs).await });
+    let before = kernel.lock().looks;
+    for _ in 0..2_000 {
+        events.send(Event::Changed).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let looks = kernel.lock().looks - before;
+    assert!((15..30).contains(&looks), "{looks} looks in 20 s");
+    tokio::time::sleep(LOOK_EVERY * 2).await;
+    kernel.lock().observed.state.routes.pop_first();
+    events.send(Event::Changed).await.unwrap();
+    tokio::time::sleep(DEBOUNCE * 3).await;
+    assert_eq!(kernel.lock().observed.state.routes.len(), 2, "soon again after a rest");
+    stop.send(()).unwrap();
+    engine.await.unwrap();
+}

@@ -2,13 +2,14 @@
 
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::error::Context as _;
-use crate::kernel::{Event, KernelError, NFT_TABLE};
+use crate::kernel::{Event, KernelError, NFT_TABLE, ROUTE_PROTOCOL};
 
 /// Groups of `linux/rtnetlink.h`: link, IPv4 and IPv6 addresses, IPv4 and IPv6 routes.
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 9, 7, 11];
@@ -74,6 +75,13 @@ fn route_events(bytes: &[u8]) -> Vec<Event> {
             continue;
         };
         let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
+        if let RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) =
+            &message
+        {
+            // A routing daemon changes thousands; who takes the place of ours is seen by looking.
+            has_changed |= route.header.protocol == RouteProtocol::from(ROUTE_PROTOCOL);
+            continue;
+        }
         has_changed = true;
         let RouteNetlinkMessage::DelLink(link) = message else { continue };
         // A port that leaves a bridge is announced in the same way, under the bridge's family.
@@ -133,6 +141,8 @@ fn chunks(mut rest: &[u8], length: impl Fn(&[u8]) -> Option<usize>) -> impl Iter
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_route::route::RouteMessage;
+
     use super::*;
 
     fn nft_message(table: &[u8]) -> Vec<u8> {
@@ -152,6 +162,22 @@ mod tests {
         assert!(nft_events(&nft_message(b"podwire2\0")).is_empty());
         let both = [nft_message(b"kube-proxy\0"), nft_message(b"podwire\0")].concat();
         assert_eq!(nft_events(&both).len(), 1);
+    }
+
+    #[test]
+    fn only_our_routes_are_a_change() {
+        let route = |protocol: u8| {
+            let mut route = RouteMessage::default();
+            route.header.protocol = RouteProtocol::from(protocol);
+            let mut message = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(route));
+            message.finalize();
+            let mut bytes = vec![0; message.buffer_len()];
+            message.serialize(&mut bytes);
+            bytes
+        };
+        assert!(matches!(route_events(&route(ROUTE_PROTOCOL))[..], [Event::Changed]));
+        assert!(route_events(&route(80)).is_empty());
+        assert_eq!(route_events(&[route(80), route(ROUTE_PROTOCOL)].concat()).len(), 1);
     }
 
     #[test]
