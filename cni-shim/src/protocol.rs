@@ -1,7 +1,8 @@
 //! The protocol of the agent's socket.
 //!
 //! A connection carries one request and one reply. Each is a JSON document behind its length in bytes
-//! (unsigned, 32 bits, big endian), of at most [`MESSAGE_BYTES_MAX`].
+//! (unsigned, 32 bits, big endian), of at most [`MESSAGE_BYTES_MAX`] for a request, which anybody may send
+//! to the agent, and [`REPLY_BYTES_MAX`] for a reply.
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -13,8 +14,10 @@ use crate::names::Attachment;
 
 /// Rises when an older peer would misread a message.
 pub const PROTOCOL_VERSION: u32 = 1;
-/// Longest document of either side.
+/// Longest request.
 pub const MESSAGE_BYTES_MAX: u32 = 1 << 20;
+/// Longest reply: the status of a node lists all others.
+pub const REPLY_BYTES_MAX: u32 = 64 << 20;
 
 /// What the plugin or the command line asks of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,8 +112,11 @@ pub enum MessageError {
     /// The socket failed or its time limit passed.
     #[error("socket: {0}")]
     Io(#[from] io::Error),
-    /// The document is longer than [`MESSAGE_BYTES_MAX`].
-    #[error("a message of {0} bytes is longer than the {MESSAGE_BYTES_MAX} that are allowed")]
+    /// The document is longer than [`MESSAGE_BYTES_MAX`] or [`REPLY_BYTES_MAX`].
+    #[error(
+        "a message of {0} bytes is longer than is allowed ({MESSAGE_BYTES_MAX} for a request, \
+         {REPLY_BYTES_MAX} for a reply)"
+    )]
     TooLong(u64),
     /// It is not the document that was expected.
     #[error("not a message of this protocol: {0}")]
@@ -125,7 +131,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
     let body = serde_json::to_vec(message)?;
     let length = u32::try_from(body.len())
         .ok()
-        .filter(|&length| length <= MESSAGE_BYTES_MAX)
+        .filter(|&length| length <= REPLY_BYTES_MAX)
         .ok_or(MessageError::TooLong(body.len() as u64))?;
     Ok([length.to_be_bytes().as_slice(), body.as_slice()].concat())
 }
@@ -146,7 +152,7 @@ pub fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, MessageError
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length);
-    if length > MESSAGE_BYTES_MAX {
+    if length > REPLY_BYTES_MAX {
         return Err(MessageError::TooLong(u64::from(length)));
     }
     let mut body = vec![0; length as usize];

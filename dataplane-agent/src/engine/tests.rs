@@ -225,6 +225,32 @@ async fn the_node_file_changes_and_nothing_counts_as_drift() {
 }
 
 #[tokio::test]
+async fn the_status_of_a_large_cluster_is_a_message() {
+    let mut node = Node::new().await;
+    let mut nodes = fake::model().nodes;
+    for n in 0..5_000_u32 {
+        let (a, b) = (n / 200, n % 200 + 20);
+        nodes.push(crate::model::Node {
+            name: format!("node-{n}.example.org"),
+            addresses: vec![
+                format!("192.168.{}.{b}", a + 2).parse().unwrap(),
+                format!("fd00:1::{a}:{b}").parse().unwrap(),
+            ],
+            pod_cidrs: vec![
+                format!("10.{}.{b}.0/24", a + 10).parse().unwrap(),
+                format!("fd00:10:{a}:{b}::/64").parse().unwrap(),
+            ],
+        });
+    }
+    node.engine.take_nodes(Ok(nodes));
+    node.engine.compiled = crate::compile::compile(&node.engine.model, &node.engine.observed);
+    let reply = node.engine.status_reply().await;
+    let bytes = cni_shim::protocol::encode(&reply).unwrap();
+    assert!(bytes.len() > 1 << 20, "{}", bytes.len());
+    assert_eq!(cni_shim::protocol::read::<Reply>(&mut bytes.as_slice()).unwrap(), reply);
+}
+
+#[tokio::test]
 async fn an_uplink_that_moves_takes_its_program_along() {
     let mut node = Node::new().await;
     {
