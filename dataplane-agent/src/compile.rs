@@ -42,6 +42,8 @@ pub struct Compiled {
     pub pod_mtu: u32,
     /// How each other node is reached.
     pub peers: Vec<Peer>,
+    /// Why pods cannot be made, though the data plane is as it should be.
+    pub obstacle: Option<String>,
     /// What an operator should know.
     pub problems: Vec<String>,
 }
@@ -62,6 +64,8 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     let paths = Paths::new(model, own, &uplinks);
     compiled.pod_mtu = paths.pod_mtu;
     compiled.problems = uplink_problems(model, own, &uplinks, observed);
+    compiled.obstacle = paths.obstacle(own, &compiled.uplinks);
+    compiled.problems.extend(compiled.obstacle.clone());
     compiled.peers = model.peers().map(|peer| paths.peer(peer)).collect();
 
     let state = &mut compiled.state;

@@ -45,7 +45,26 @@ impl Way {
     }
 }
 
+/// IPv6 works on no link with less (RFC 8200, section 5).
+const MTU_IPV6_MIN: u32 = 1_280;
+
 impl Paths {
+    /// The kernel takes IPv6 off an interface whose MTU is too small.
+    pub(super) fn obstacle(&self, own: &Node, uplinks: &[String]) -> Option<String> {
+        let has_ipv6 = own.pod_cidrs.iter().any(|cidr| matches!(cidr, IpNet::V6(_)));
+        (has_ipv6 && self.pod_mtu < MTU_IPV6_MIN).then(|| {
+            format!(
+                "the MTU of pods would be {}, and IPv6 needs {MTU_IPV6_MIN}: raise that of the \
+                 uplink ({}) from {} to {} at least, or take the IPv6 pod networks out of the node \
+                 file",
+                self.pod_mtu,
+                uplinks.join(", "),
+                self.uplink_mtu,
+                MTU_IPV6_MIN.saturating_add(self.uplink_mtu.saturating_sub(self.pod_mtu)),
+            )
+        })
+    }
+
     pub(super) fn peer(&self, peer: &Node) -> Peer {
         Peer {
             name: peer.name.clone(),

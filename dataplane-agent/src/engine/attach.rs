@@ -74,6 +74,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn check_ready(&self) -> Result<(), Failure> {
+        if let Some(why) = &self.compiled.obstacle {
+            return Err(failure::try_again("this node cannot have pods", why));
+        }
         if self.settled.is_some() {
             return Ok(());
         }

@@ -251,6 +251,23 @@ async fn the_status_of_a_large_cluster_is_a_message() {
 }
 
 #[tokio::test]
+async fn an_mtu_that_is_too_small_for_ipv6_is_named() {
+    let mut node = Node::new().await;
+    node.kernel.lock().observed.interfaces.get_mut("eth0").unwrap().mtu = 1_300;
+    assert!(node.engine.reconcile().await);
+    let wanted = "the MTU of pods would be 1250, and IPv6 needs 1280: raise that of the uplink \
+                  (eth0) from 1300 to 1330 at least";
+    let problems = node.engine.status().await.problems;
+    assert!(problems.len() == 1 && problems[0].starts_with(wanted), "{problems:?}");
+    let failure = node.add("c1", 20).await.unwrap_err();
+    assert!(failure.code == 11 && failure.details.starts_with(wanted), "{failure}");
+    node.kernel.lock().observed.interfaces.get_mut("eth0").unwrap().mtu = 1_330;
+    assert!(node.engine.reconcile().await);
+    assert_eq!(node.engine.status().await.problems, Vec::<String>::new());
+    node.add("c1", 20).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_uplink_that_moves_takes_its_program_along() {
     let mut node = Node::new().await;
     {
