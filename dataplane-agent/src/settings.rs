@@ -129,14 +129,20 @@ impl Options {
             node_name: given.node_name.filter(|name| !name.is_empty()).ok_or(
                 SettingsError::Missing("--node-name", "say which node of the node file this is"),
             )?,
-            nodes_file: given.nodes_file.ok_or(SettingsError::Missing(
+            nodes_file: absolute(
                 "--nodes-file",
-                "name the TOML file that lists the nodes of the cluster",
-            ))?,
+                &given.nodes_file.ok_or(SettingsError::Missing(
+                    "--nodes-file",
+                    "name the TOML file that lists the nodes of the cluster",
+                ))?,
+            )?,
             network,
-            socket: given.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
-            bpffs: given.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()),
-            state_dir: given.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            socket: absolute("--socket", &given.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
+            bpffs: absolute("--bpffs", &given.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()))?,
+            state_dir: absolute(
+                "--state-dir",
+                &given.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            )?,
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
         })
     }
@@ -161,6 +167,12 @@ impl Options {
             config: self.config,
         }
     }
+}
+
+/// The plugin gets these paths too, and runs elsewhere.
+fn absolute(option: &'static str, path: &Path) -> Result<PathBuf, SettingsError> {
+    std::path::absolute(path)
+        .map_err(|error| SettingsError::Bad(option, format!("{}: {error}", path.display())))
 }
 
 fn read(file: &Path) -> Result<Options, SettingsError> {
@@ -221,6 +233,23 @@ mod tests {
         assert_eq!(settings.socket, Path::new("/run/podwire/agent.sock"));
         assert_eq!(settings.bpffs, Path::new("/sys/fs/bpf/podwire"));
         assert_eq!(settings.state_dir, Path::new("/run/podwire"));
+    }
+
+    #[test]
+    fn paths_hold_from_everywhere() {
+        let options = Options {
+            socket: Some("run/agent.sock".into()),
+            bpffs: Some("./pins".into()),
+            state_dir: Some("state".into()),
+            ..least()
+        };
+        let settings = complete(options).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(settings.socket, here.join("run/agent.sock"));
+        assert_eq!(settings.bpffs, here.join("pins"));
+        assert_eq!(settings.state_dir, here.join("state"));
+        assert_eq!(settings.nodes_file, here.join("n.toml"));
+        assert!(complete(Options { socket: Some("".into()), ..least() }).is_err());
     }
 
     #[test]
