@@ -148,6 +148,7 @@ impl<K: Kernel> Engine<K> {
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = Pace::default();
+        let mut events_ended = false;
         loop {
             let soon = Instant::now() + DEBOUNCE;
             tokio::select! {
@@ -157,7 +158,8 @@ impl<K: Kernel> Engine<K> {
                     self.take_nodes(news);
                     due = due.min(soon);
                 }
-                event = inputs.events.recv(), if !self.events_lost => {
+                event = inputs.events.recv(), if !events_ended => {
+                    events_ended = event.is_none();
                     self.take_event(event).await;
                     due = due.min(pace.next_look());
                 }
@@ -208,7 +210,7 @@ impl<K: Kernel> Engine<K> {
         match event {
             Some(Event::Changed) => {}
             Some(Event::LinkRemoved { ifindex, name }) => self.link_removed(ifindex, &name).await,
-            None => {
+            Some(Event::Lost) | None => {
                 tracing::error!(
                     "the kernel's events ended: changes are seen every {} s only",
                     LOOK_EVERY.as_secs()

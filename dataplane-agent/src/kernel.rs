@@ -142,6 +142,8 @@ pub struct Link {
 pub enum Event {
     /// Something that may concern us changed: look again.
     Changed,
+    /// A source of these events ended.
+    Lost,
     /// An interface is gone.
     LinkRemoved {
         /// The index that it had.

@@ -511,6 +511,30 @@ async fn runs_on_events_and_on_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_source_of_events_that_ends_is_a_problem_and_the_other_goes_on() {
+    let Node { kernel, mut engine, directory: _directory } = Node::new().await;
+    let (commands, from_server) = mpsc::channel(1);
+    let (events, from_kernel) = mpsc::channel(1);
+    let (_nodes, from_file) = mpsc::channel(1);
+    let (stop, stopped) = oneshot::channel();
+    let inputs =
+        Inputs { commands: from_server, events: from_kernel, nodes: from_file, stop: stopped };
+    let engine = tokio::spawn(async move { engine.run(inputs).await });
+    events.send(Event::Lost).await.unwrap();
+    tokio::time::sleep(LOOK_EVERY).await;
+    kernel.lock().observed.state.routes.pop_first();
+    events.send(Event::Changed).await.unwrap();
+    tokio::time::sleep(DEBOUNCE * 3).await;
+    assert_eq!(kernel.lock().observed.state.routes.len(), 2);
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command { call: Call::Status, reply }).await.unwrap();
+    let Reply::Status(status) = answer.await.unwrap() else { panic!() };
+    assert!(status["problems"][0].as_str().unwrap().contains("events ended"), "{status}");
+    stop.send(()).unwrap();
+    engine.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_events_is_no_flood_of_looks() {
     let Node { kernel, mut engine, directory: _directory } = Node::new().await;
     let (_commands, from_server) = mpsc::channel(1);

@@ -54,6 +54,8 @@ async fn forward(socket: TokioSocket, sender: Sender<Event>, read: fn(&[u8]) -> 
             }
             Err(error) => {
                 tracing::warn!(%error, "changes are no longer watched, only looked for");
+                // The other watcher goes on, so that the channel does not end.
+                let _ = sender.send(Event::Lost).await;
                 return;
             }
         };
