@@ -1,6 +1,6 @@
 //! The command line of `podwire-agent`.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -84,16 +84,37 @@ fn start_log(level: &str) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn show(options: &StatusOptions) -> Result<()> {
     let document = status::ask(&options.socket)?;
-    match options.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&document)?),
+    let text = match options.output {
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(&document)?),
         Output::Table => {
             let status = serde_json::from_value(document)
                 .context("the agent is of another version: use --output json")?;
-            print!("{}", status::render(&status));
+            status::render(&status)
         }
+    };
+    print(&mut std::io::stdout().lock(), &text).context("cannot print the status")
+}
+
+/// A reader that has seen enough, like `head`, is no error.
+fn print(to: &mut impl Write, text: &str) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_may_go_away() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        drop(reader);
+        print(&mut writer, "text").unwrap();
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        assert!(print(&mut full.unwrap(), "text").is_err());
+    }
 }
