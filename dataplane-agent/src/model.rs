@@ -111,9 +111,9 @@ impl Node {
     }
 }
 
-/// An interface of a pod: the content of an attachment file.
+/// An interface of a pod: the content of an attachment file. A later release may have added fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Attached {
     /// Which interface of which container.
     pub attachment: Attachment,

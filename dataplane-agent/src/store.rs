@@ -345,6 +345,18 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_a_later_release_are_no_fault() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let attached = fake::attached("c1", 7, "10.244.1.2", 99);
+        let name = attached.attachment.host_ifname();
+        let mut document = serde_json::to_value(&attached).unwrap();
+        document["later"] = true.into();
+        fs::write(store.path(&name), document.to_string()).unwrap();
+        assert_eq!(store.load().unwrap().attachments, [(name, attached)]);
+    }
+
+    #[test]
     fn what_is_removed_is_restored() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
