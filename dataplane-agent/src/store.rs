@@ -11,6 +11,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::model::{Attached, is_pod_interface};
 
+/// End of the name of a file that is being written.
+const NEW: &str = "new";
 /// In the state directory.
 const LOCK_FILE: &str = "lock";
 
@@ -124,9 +126,14 @@ impl Store {
         for entry in fs::read_dir(&self.attachments).map_err(unreadable)? {
             let path = entry.map_err(io_error("cannot read", &self.attachments))?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-            if path.extension().is_none_or(|extension| extension != "json") {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if extension == Some(NEW) {
                 // Left by an agent that was killed between write and rename: nobody got a reply.
                 let _ = fs::remove_file(&path);
+                continue;
+            }
+            if extension != Some("json") || !is_pod_interface(stem) {
+                tracing::warn!(file = %path.display(), "not a file of ours: left alone");
                 continue;
             }
             match read(&path, stem) {
@@ -195,7 +202,7 @@ pub fn make_directory(path: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// When the system refuses.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), StoreError> {
-    let new = path.with_extension("new");
+    let new = path.with_extension(NEW);
     let written = OpenOptions::new()
         .write(true)
         .create(true)
@@ -354,6 +361,20 @@ mod tests {
         document["later"] = true.into();
         fs::write(store.path(&name), document.to_string()).unwrap();
         assert_eq!(store.load().unwrap().attachments, [(name, attached)]);
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let files = ["foo.json", "README", "pwaaaaaaaaaaaaa.json.bak"];
+        for file in files {
+            fs::write(directory.path().join("attachments").join(file), "{").unwrap();
+        }
+        assert_eq!(store.load().unwrap().unreadable, []);
+        for file in files {
+            assert!(directory.path().join("attachments").join(file).exists(), "{file}");
+        }
     }
 
     #[test]
