@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use notify::Watcher as _;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::{NodeFileError, parse};
 use crate::model::{Network, Node};
 
-/// A writer that is not atomic has this long to finish.
-const SETTLE: Duration = Duration::from_millis(100);
+/// A writer that is not atomic has finished when nothing changes for this long: the first half of a
+/// node file is a node file too.
+const SETTLE: Duration = Duration::from_millis(300);
+/// One that never rests is read then.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 /// For file systems that tell nothing, and links whose target lies elsewhere.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -43,11 +47,16 @@ pub async fn follow(
             }
         }
         tokio::select! {
-            () = changed.notified() => tokio::time::sleep(SETTLE).await,
+            () = changed.notified() => settle(&changed).await,
             () = tokio::time::sleep(POLL) => {}
             () = to.closed() => return,
         }
     }
+}
+
+async fn settle(changed: &Notify) {
+    let silence = async { while timeout(SETTLE, changed.notified()).await.is_ok() {} };
+    let _ = timeout(SETTLE_MAX, silence).await;
 }
 
 /// In a thread of its own: a file of thousands of nodes must not hold up the sockets. None at the end of
@@ -87,6 +96,7 @@ fn watch_directory(
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
 
     use super::*;
 
@@ -119,5 +129,40 @@ mod tests {
         assert!(next().await.is_ok());
         drop(from);
         tokio::time::timeout(Duration::from_secs(4), task).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_slow_writer_is_read_when_it_rests() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("nodes.toml");
+        let node = |n: u8| {
+            ONE.replace("\"a\"", &format!("\"{}\"", char::from(b'a' + n)))
+                .replace(".1.", &format!(".{}.", n + 1))
+        };
+        let whole: String = (0..5).map(node).collect();
+        fs::write(&file, &whole).unwrap();
+        let (to, mut from) = mpsc::channel(4);
+        let task = tokio::spawn(follow(file.clone(), "a".to_owned(), Network::default(), to));
+        assert_eq!(from.recv().await.unwrap().unwrap().len(), 5);
+        let mut slow = tokio::time::interval(Duration::from_millis(150));
+        let mut writer = fs::File::create(&file).unwrap();
+        for n in 0..6 {
+            writer.write_all(node(n).as_bytes()).unwrap();
+            slow.tick().await;
+        }
+        let news = tokio::time::timeout(Duration::from_secs(4), from.recv()).await;
+        assert_eq!(news.unwrap().unwrap().unwrap().len(), 6, "half of the file");
+        // One that never rests is read all the same.
+        let mut often = tokio::time::interval(SETTLE / 4);
+        let restless = tokio::spawn(async move {
+            loop {
+                writer.write_all(b"# more\n").unwrap();
+                often.tick().await;
+            }
+        });
+        let news = tokio::time::timeout(SETTLE_MAX * 2, from.recv()).await;
+        assert_eq!(news.unwrap().unwrap().unwrap().len(), 6);
+        restless.abort();
+        task.abort();
     }
 }
