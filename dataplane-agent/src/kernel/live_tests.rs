@@ -568,7 +568,7 @@ fn changes_are_told() {
         for command in [
             "ip link add watched type bridge",
             "ip addr add 10.9.9.9/32 dev watched",
-            "ip -6 route add blackhole fd00:9::/64",
+            "ip -6 route add blackhole fd00:9::/64 proto 157",
             "nft add table inet podwire",
         ] {
             run(command);
