@@ -18,23 +18,31 @@ const WAIT_STEP: Duration = Duration::from_millis(10);
 
 /// Holds the attachment's lock; the kernel frees it however the process ends.
 pub(crate) fn take(attachment: &Attachment, socket: &Path) -> Result<Flock<File>, Failure> {
+    take_if_there(attachment, socket)?.ok_or_else(|| {
+        failure(
+            TRY_AGAIN,
+            format!("{} is missing", attachment.lock_file(socket).display()),
+            "the agent makes it when it starts: is podwire-agent running on this node, and is \
+             \"socket\" in the network configuration its socket?",
+        )
+    })
+}
+
+/// As [`take`]; none where no agent has made the file.
+pub(crate) fn take_if_there(
+    attachment: &Attachment,
+    socket: &Path,
+) -> Result<Option<Flock<File>>, Failure> {
     let path = attachment.lock_file(socket);
     let mut file = match File::options().read(true).write(true).open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(failure(
-                TRY_AGAIN,
-                format!("{} is missing", path.display()),
-                "the agent makes it when it starts: is podwire-agent running on this node, and is \
-                 \"socket\" in the network configuration its socket?",
-            ));
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).context(IO, || format!("open {}", path.display())),
     };
     let deadline = Instant::now() + WAIT_MAX;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
+            Ok(lock) => return Ok(Some(lock)),
             Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
             Err((_, Errno::EWOULDBLOCK)) => {
                 return Err(failure(

@@ -79,9 +79,12 @@ fn answer(environment: &Environment, version: &mut &'static str) -> Result<Optio
     }
     let config = Config::read(std::io::stdin())?;
     *version = config.version()?;
-    config.check()?;
+    config.check_socket()?;
     match verb {
-        "ADD" => verbs::add(environment, &config).map(|result| Some(result.to_json(version))),
+        "ADD" => {
+            config.check()?;
+            verbs::add(environment, &config).map(|result| Some(result.to_json(version)))
+        }
         "DEL" => verbs::del(environment, &config).map(|()| None),
         _ if VERSIONS.iter().position(|known| known == version) < Some(2) => Err(failure(
             INCOMPATIBLE_VERSION,

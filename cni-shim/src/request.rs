@@ -170,7 +170,20 @@ impl Config {
         })
     }
 
-    /// Refuses what cannot be done, before anything is touched.
+    /// Refuses a place of the agent that depends on where the runtime was started.
+    pub(crate) fn check_socket(&self) -> Result<(), Failure> {
+        if self.socket.as_ref().is_some_and(|socket| !socket.is_absolute()) {
+            return Err(failure(
+                INVALID_CONFIG,
+                "\"socket\" is not an absolute path",
+                "the agent's --socket",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses what ADD cannot do, before anything is touched. DEL and CHECK do not look at it: who
+    /// changes the configuration must still get rid of the pods that he has.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let invalid = |message: &str, details: &str| Err(failure(INVALID_CONFIG, message, details));
         let name = self.name.as_deref().unwrap_or_default();
@@ -183,9 +196,6 @@ impl Config {
         }
         if self.kind.as_deref().unwrap_or_default().is_empty() {
             return invalid("\"type\" is missing", "the plugin's name, \"podwire\"");
-        }
-        if self.socket.as_ref().is_some_and(|socket| !socket.is_absolute()) {
-            return invalid("\"socket\" is not an absolute path", "the agent's --socket");
         }
         if self.ipam.as_ref().is_some_and(|ipam| *ipam != Value::Object(serde_json::Map::new())) {
             return invalid(
@@ -232,6 +242,7 @@ mod tests {
     fn config(text: &str) -> Result<Config, Failure> {
         let config = Config::read(text.as_bytes())?;
         config.version()?;
+        config.check_socket()?;
         config.check()?;
         Ok(config)
     }

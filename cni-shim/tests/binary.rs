@@ -97,6 +97,37 @@ fn del_succeeds_where_no_agent_ever_ran() {
 }
 
 #[test]
+fn del_succeeds_with_what_add_refuses() {
+    for change in [
+        json!({"ipam": {"type": "host-local"}}),
+        json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}),
+        json!({"runtimeConfig": {"mac": "02:00:00:00:00:01"}}),
+        json!({"args": {"cni": {"ips": ["10.0.0.1"]}}}),
+        json!({"name": null, "type": null}),
+    ] {
+        let mut input: Value = serde_json::from_str(&config(NOWHERE)).expect("JSON");
+        let parts = change.as_object().expect("an object").clone();
+        input.as_object_mut().expect("an object").extend(parts);
+        let add = run(&call("ADD", "/run/netns/nonexistent"), &input.to_string());
+        let code = add.document["code"].as_u64();
+        assert!(matches!(code, Some(2 | 7)), "{change}: {}", add.document);
+        let del = run(&call("DEL", ""), &input.to_string());
+        assert!(del.success, "{change}: {}", del.document);
+    }
+}
+
+#[test]
+fn del_succeeds_with_the_files_of_another_agent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("agent.sock");
+    for text in ["", "{", r#"{"protocol":99,"bpffs":"/x"}"#, r#"{"protocol":99,"pins":"/x"}"#] {
+        std::fs::write(directory.path().join("plugin.json"), text).expect("written");
+        let answer = run(&call("DEL", ""), &config(&socket.display().to_string()));
+        assert!(answer.success, "{text}: {}", answer.document);
+    }
+}
+
+#[test]
 fn errors_answer_in_the_version_that_was_asked() {
     let input = config(NOWHERE).replace("1.0.0", "0.4.0");
     assert_eq!(run(&call("ADD", ""), &input).document["cniVersion"], "0.4.0");

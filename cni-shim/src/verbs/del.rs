@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::agent;
-use crate::error::{TRY_AGAIN, failure};
+use crate::error::{PROTOCOL, TRY_AGAIN, failure};
 use crate::kernel::{self, Netlink};
 use crate::names::Pins;
 use crate::protocol::{Call, DelCall, Failure};
@@ -13,26 +13,32 @@ use crate::request::{Config, Environment};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Detaches an interface from a container.
+///
+/// Whatever is wrong with the agent or its files, the interface goes; the agent sees that, and frees the
+/// addresses by itself.
 pub(crate) fn del(environment: &Environment, config: &Config) -> Result<(), Failure> {
     let attachment = environment.attachment()?;
     let socket = config.socket();
     let host_ifname = attachment.host_ifname();
-    let file = match agent::plugin_file(&socket) {
-        Ok(file) => file,
-        // No agent has run since the node started, so there is nothing of ours.
-        Err(error) if error.code == TRY_AGAIN => return Netlink::open()?.remove(&host_ifname),
-        Err(error) => return Err(error),
-    };
-    let _lock = crate::lock::take(&attachment, &socket)?;
-    let asked = agent::ask(&socket, Call::Del(DelCall { attachment }), PATIENCE);
-    let removed = Netlink::open()?.remove(&host_ifname);
-    let unpinned = kernel::remove_link_pins(&Pins(file.bpffs), &host_ifname);
-    let agent_failed = match asked {
-        Err(error) if error.code != TRY_AGAIN => Err(error),
+    let lock = crate::lock::take_if_there(&attachment, &socket);
+    if lock.as_ref().is_err_and(|error| error.code == TRY_AGAIN) {
+        // Another call works on this interface.
+        return lock.map(drop);
+    }
+    let file = agent::plugin_file(&socket);
+    let patience = if file.is_ok() { PATIENCE } else { Duration::ZERO };
+    let asked = agent::ask(&socket, Call::Del(DelCall { attachment }), patience);
+    let asked = match asked {
+        Err(error) if !matches!(error.code, TRY_AGAIN | PROTOCOL) => Err(error),
         Ok(_) | Err(_) => Ok(()),
     };
+    let removed = Netlink::open().and_then(|netlink| netlink.remove(&host_ifname));
+    let unpinned = match file {
+        Ok(file) => kernel::remove_link_pins(&Pins(file.bpffs), &host_ifname),
+        Err(_) => Ok(()),
+    };
     let failed: Vec<Failure> =
-        [agent_failed, removed, unpinned].into_iter().filter_map(Result::err).collect();
+        [lock.map(drop), asked, removed, unpinned].into_iter().filter_map(Result::err).collect();
     match failed.as_slice() {
         [] => Ok(()),
         [first, rest @ ..] => {

@@ -1,12 +1,19 @@
 //! The plugin: repeated, and asked for what it cannot do.
 
+use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
+use serde_json::json;
 use tests::cluster::{Cluster, Mode};
 use tests::node::CniCall;
+use tests::pod::Pod;
+use tests::wait::wait_until;
 
 use super::traces;
+
+const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
 
 #[test]
 fn del_succeeds_again_and_without_the_agent() {
@@ -22,6 +29,48 @@ fn del_succeeds_again_and_without_the_agent() {
         other.delete()?;
         let left = traces::kernel_traces(node)?;
         ensure!(left.is_empty(), "left: {left:?}");
+        Ok(())
+    });
+}
+
+/// Neither what ADD would refuse nor files of another release keep an interface alive.
+#[test]
+fn del_removes_the_interface_whatever_else_is_wrong() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let mut changed = node.cni_configuration();
+        changed["ipam"] = json!({ "type": "host-local" });
+        changed["runtimeConfig"] = json!({ "bandwidth": { "ingressRate": 1 } });
+        let delete = |pod: &Pod| {
+            let netns = pod.netns();
+            let call = CniCall { command: "DEL", container_id: &pod.container_id, netns: &netns };
+            let result = node.cni_with(&call, &changed)?;
+            result.map(drop).map_err(|error| anyhow!("DEL: {error}"))
+        };
+        let pod = node.pod()?;
+        let netns = pod.netns();
+        let call = CniCall { command: "CHECK", container_id: &pod.container_id, netns: &netns };
+        let mut check = changed.clone();
+        check["prevResult"] = pod.result.clone();
+        node.cni_with(&call, &check)?.map_err(|error| anyhow!("CHECK: {error}"))?;
+        delete(&pod)?;
+        traces::ensure_none(node, &pod)?;
+
+        let file = node.directory.join("plugin.json");
+        let good = fs::read(&file)?;
+        for text in ["{", r#"{"protocol":99,"bpffs":"/nowhere"}"#] {
+            let pod = node.pod()?;
+            fs::write(&file, text)?;
+            delete(&pod).context(text)?;
+            fs::write(&file, &good)?;
+            let left = traces::interfaces(&node.namespace)?;
+            ensure!(!left.contains(&pod.host_ifname()?), "left: {left:?}");
+            wait_until("an empty pw_pods", SEEN_TIME_MAX, || {
+                let entries = node.map("pw_pods")?.len();
+                ensure!(entries == 2, "{entries} entries, not those of the node");
+                Ok(())
+            })?;
+        }
         Ok(())
     });
 }
