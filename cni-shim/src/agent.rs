@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Context as _, DECODE, IO, PROTOCOL, TRY_AGAIN, failure};
 use crate::names::{PLUGIN_FILE, PluginFile, beside};
-use crate::protocol::{self, Call, Failure, PROTOCOL_VERSION, Reply, Request};
+use crate::protocol::{self, Call, Failure, MessageError, PROTOCOL_VERSION, Reply, Request};
 
 /// Longest wait for an agent that is being restarted.
 pub(crate) const AGENT_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -44,28 +44,133 @@ pub(crate) fn plugin_file(socket: &Path) -> Result<PluginFile, Failure> {
 }
 
 /// Asks the agent; waits for it as long as `patience` says.
+///
+/// One that goes away in the middle is asked again when it is back: each call may come twice.
 pub(crate) fn ask(socket: &Path, call: Call, patience: Duration) -> Result<Reply, Failure> {
     let deadline = Instant::now() + patience;
-    let mut stream = loop {
-        match UnixStream::connect(socket) {
-            Ok(stream) => break stream,
-            Err(error) if Instant::now() >= deadline => {
+    let request = Request { version: PROTOCOL_VERSION, call };
+    loop {
+        match exchange(socket, &request) {
+            Ok(Reply::Failed(failure)) => return Err(failure),
+            Ok(reply @ (Reply::Added(_) | Reply::Deleted | Reply::Status(_))) => return Ok(reply),
+            Err(MessageError::Io(error)) if is_time_over(&error) || Instant::now() >= deadline => {
+                return Err(no_answer(socket, &error));
+            }
+            Err(MessageError::Io(_)) => thread::sleep(RETRY_STEP),
+            Err(error @ (MessageError::TooLong(_) | MessageError::Json(_))) => {
                 return Err(failure(
-                    TRY_AGAIN,
-                    format!("no agent answers on {} ({error})", socket.display()),
-                    "is podwire-agent running on this node? `podwire-agent status` tells",
+                    PROTOCOL,
+                    format!("what answers on {} is no agent of this release", socket.display()),
+                    format!("{error}: install plugin and agent from the same release"),
                 ));
             }
-            Err(_) => thread::sleep(RETRY_STEP),
         }
+    }
+}
+
+fn exchange(socket: &Path, request: &Request) -> Result<Reply, MessageError> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
+    stream.set_write_timeout(Some(ANSWER_MAX))?;
+    protocol::write(&mut stream, request)?;
+    protocol::read(&mut stream)
+}
+
+fn is_time_over(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn no_answer(socket: &Path, error: &io::Error) -> Failure {
+    let why = if is_time_over(error) {
+        format!("it took the call and was silent for {} s", ANSWER_MAX.as_secs())
+    } else {
+        error.to_string()
     };
-    let what = || format!("talk to the agent on {}", socket.display());
-    stream.set_read_timeout(Some(ANSWER_MAX)).context(IO, what)?;
-    stream.set_write_timeout(Some(ANSWER_MAX)).context(IO, what)?;
-    let request = Request { version: PROTOCOL_VERSION, call };
-    protocol::write(&mut stream, &request).context(TRY_AGAIN, what)?;
-    match protocol::read(&mut stream).context(TRY_AGAIN, what)? {
-        Reply::Failed(failure) => Err(failure),
-        reply @ (Reply::Added(_) | Reply::Deleted | Reply::Status(_)) => Ok(reply),
+    failure(
+        TRY_AGAIN,
+        format!("no agent answers on {} ({why})", socket.display()),
+        "is podwire-agent running on this node? `podwire-agent status` tells",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::names::Attachment;
+    use crate::protocol::DelCall;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn del() -> Call {
+        let attachment = Attachment { container_id: "c".into(), ifname: "eth0".into() };
+        Call::Del(DelCall { attachment })
+    }
+
+    /// Serves one connection after the other, each with the next piece of work.
+    fn served(works: Vec<fn(&mut UnixStream)>, patience: Duration) -> Result<Reply, Failure> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("agent.sock");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let server = thread::spawn(move || {
+            for work in works {
+                work(&mut listener.accept().expect("a client").0);
+            }
+        });
+        let result = ask(&socket, del(), patience);
+        if result.is_ok() {
+            server.join().expect("served");
+        }
+        result
+    }
+
+    fn answer(stream: &mut UnixStream) {
+        protocol::read::<Request>(stream).expect("a request");
+        protocol::write(stream, &Reply::Deleted).expect("written");
+    }
+
+    #[test]
+    fn an_agent_that_goes_away_is_asked_again() {
+        let hang_up = |_: &mut UnixStream| {};
+        let hang_up_later = |stream: &mut UnixStream| {
+            protocol::read::<Request>(stream).expect("a request");
+        };
+        let stop_in_the_middle = |stream: &mut UnixStream| {
+            use std::io::Write as _;
+            protocol::read::<Request>(stream).expect("a request");
+            stream.write_all(&[0, 0, 0, 9, b'"']).expect("written");
+        };
+        let works: Vec<fn(&mut UnixStream)> =
+            vec![hang_up, hang_up_later, stop_in_the_middle, answer];
+        assert_eq!(served(works, PATIENCE), Ok(Reply::Deleted));
+    }
+
+    #[test]
+    fn without_patience_it_is_asked_once() {
+        let hang_up = |stream: &mut UnixStream| {
+            protocol::read::<Request>(stream).expect("a request");
+        };
+        let error = served(vec![hang_up], Duration::ZERO).expect_err("no answer");
+        assert_eq!(error.code, TRY_AGAIN, "{error}");
+        assert!(error.message.contains("closed before"), "{error}");
+        assert!(error.details.contains("is podwire-agent running"), "{error}");
+    }
+
+    #[test]
+    fn refusals_and_other_languages_are_final() {
+        let refuse = |stream: &mut UnixStream| {
+            let reply = Reply::Failed(failure(TRY_AGAIN, "not yet", "later"));
+            protocol::write(stream, &reply).expect("written");
+            // Unread bytes at the end would reset the connection.
+            protocol::read::<Request>(stream).expect("a request");
+        };
+        let error = served(vec![refuse], PATIENCE).expect_err("refused");
+        assert_eq!((error.code, error.message.as_str()), (TRY_AGAIN, "not yet"));
+        let babble = |stream: &mut UnixStream| {
+            protocol::write(stream, &"hello").expect("written");
+            protocol::read::<Request>(stream).expect("a request");
+        };
+        assert_eq!(served(vec![babble], PATIENCE).expect_err("no reply").code, PROTOCOL);
     }
 }

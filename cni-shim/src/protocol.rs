@@ -150,14 +150,22 @@ pub fn write<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), Messa
 /// When the socket fails, the document is too long or not of this protocol.
 pub fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, MessageError> {
     let mut length = [0; 4];
-    from.read_exact(&mut length)?;
+    from.read_exact(&mut length).map_err(cut_off)?;
     let length = u32::from_be_bytes(length);
     if length > REPLY_BYTES_MAX {
         return Err(MessageError::TooLong(u64::from(length)));
     }
     let mut body = vec![0; length as usize];
-    from.read_exact(&mut body)?;
+    from.read_exact(&mut body).map_err(cut_off)?;
     Ok(serde_json::from_slice(&body)?)
+}
+
+/// The library's text for this case speaks of its buffer.
+fn cut_off(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::UnexpectedEof {
+        return error;
+    }
+    io::Error::new(error.kind(), "the connection was closed before the whole message had come")
 }
 
 #[cfg(test)]

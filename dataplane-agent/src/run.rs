@@ -73,7 +73,8 @@ pub async fn run(settings: Settings) -> Result<()> {
         _ = interrupt.recv() => tracing::info!("SIGINT"),
     }
 
-    // No new requests: the socket went with what kept it.
+    // No new requests: the socket went with what kept it. Those that wait get no reply, and the plugin
+    // asks the next agent.
     let _ = stopper.send(());
     if !ended && tokio::time::timeout(STOP_TIME_MAX, work).await.is_err() {
         tracing::warn!("the last step did not end within {} s", STOP_TIME_MAX.as_secs());

@@ -13,12 +13,12 @@ use cni_shim::protocol::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::Command;
 use crate::failure;
 
-/// For one connection, from accept to reply.
+/// For one connection from accept to reply, and again for sending it.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 /// At the same time; more wait in the socket's queue.
 const CONNECTIONS_MAX: usize = 128;
@@ -84,9 +84,8 @@ impl Server {
                     let (engine, time_max) = (engine.clone(), self.time_max);
                     tokio::spawn(async move {
                         let _place = place;
-                        let served = timeout(time_max, converse(stream, &engine)).await;
-                        if !matches!(served, Ok(Ok(()))) {
-                            tracing::debug!(?served, "a connection ended early");
+                        if let Err(error) = converse(stream, &engine, time_max).await {
+                            tracing::debug!(%error, "a connection ended early");
                         }
                     });
                 }
@@ -122,16 +121,27 @@ fn listen(socket: &Path) -> io::Result<(UnixListener, u64)> {
 async fn converse(
     mut stream: UnixStream,
     engine: &mpsc::Sender<Command>,
+    time_max: Duration,
 ) -> Result<(), MessageError> {
-    let reply = match read_request(&mut stream).await {
-        Ok(request) => ask(request, engine).await,
+    let deadline = Instant::now() + time_max;
+    let late = |_| MessageError::Io(io::ErrorKind::TimedOut.into());
+    let reply = match timeout_at(deadline, read_request(&mut stream)).await.map_err(late)? {
+        Ok(request) => match timeout_at(deadline, ask(request, engine)).await {
+            Ok(Some(reply)) => reply,
+            // The agent stops. Without a reply the plugin asks its successor.
+            Ok(None) => return Ok(()),
+            Err(_) => Reply::Failed(failure::try_again(
+                "the agent is busy",
+                &format!("it did not come to this call within {} s", time_max.as_secs()),
+            )),
+        },
         Err(ReadError::Refused(failure)) => Reply::Failed(failure),
         Err(ReadError::Io(error)) => return Err(error.into()),
     };
     let message = encode(&reply).or_else(|error| {
         encode(&Reply::Failed(failure::bad_request(&format!("no reply: {error}"))))
     })?;
-    stream.write_all(&message).await?;
+    timeout(time_max, stream.write_all(&message)).await.map_err(late)??;
     Ok(stream.shutdown().await?)
 }
 
@@ -164,13 +174,11 @@ fn parse(body: &[u8]) -> Result<Request, Failure> {
     }
 }
 
-async fn ask(request: Request, engine: &mpsc::Sender<Command>) -> Reply {
+/// None when the engine has ended.
+async fn ask(request: Request, engine: &mpsc::Sender<Command>) -> Option<Reply> {
     let (reply, answer) = oneshot::channel();
-    let sent = engine.send(Command { call: request.call, reply }).await.is_ok();
-    match answer.await {
-        Ok(reply) if sent => reply,
-        Ok(_) | Err(_) => Reply::Failed(failure::try_again("the agent stops", "no reply")),
-    }
+    engine.send(Command { call: request.call, reply }).await.ok()?;
+    answer.await.ok()
 }
 
 #[cfg(test)]

@@ -92,6 +92,45 @@ async fn one_that_says_nothing_does_not_hold_up_others() {
 }
 
 #[tokio::test]
+async fn an_engine_that_takes_too_long_is_said_to_be_busy() {
+    let (_directory, socket) = place();
+    let mut server = Server::bind(&socket).unwrap();
+    server.time_max = Duration::from_millis(200);
+    let (engine, mut commands) = mpsc::channel::<Command>(1);
+    let task = tokio::spawn(async move { server.serve(engine).await });
+    let taken = tokio::spawn(async move { commands.recv().await.map(|one| (one, commands)) });
+    let good = encode(&del(PROTOCOL_VERSION)).unwrap();
+    // The first is taken and not answered, the second waits in the channel, the third before it.
+    for _ in 0..3 {
+        match exchange(&socket, good.clone()).await.unwrap() {
+            Reply::Failed(failure) => {
+                assert_eq!(failure.code, cni_shim::error::TRY_AGAIN, "{failure}");
+                assert!(failure.message.contains("busy"), "{failure}");
+            }
+            reply @ (Reply::Added(_) | Reply::Deleted | Reply::Status(_)) => panic!("{reply:?}"),
+        }
+    }
+    assert!(taken.await.unwrap().is_some());
+    task.abort();
+}
+
+#[tokio::test]
+async fn one_whose_engine_ends_gets_no_reply() {
+    let (_directory, socket) = place();
+    let server = Server::bind(&socket).unwrap();
+    let (engine, mut commands) = mpsc::channel::<Command>(4);
+    let task = tokio::spawn(async move { server.serve(engine).await });
+    let engine = tokio::spawn(async move { commands.recv().await.map(|_| ()) });
+    let good = encode(&del(PROTOCOL_VERSION)).unwrap();
+    for when in ["while it waits", "before it asks"] {
+        let error = exchange(&socket, good.clone()).await.unwrap_err();
+        assert!(matches!(error, MessageError::Io(_)), "{when}: {error}");
+    }
+    assert!(engine.await.unwrap().is_some());
+    task.abort();
+}
+
+#[tokio::test]
 async fn many_at_once() {
     let (_directory, socket) = place();
     let task = serve(&socket);
