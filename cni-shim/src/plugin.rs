@@ -1,11 +1,11 @@
 //! From the environment to a document on standard output.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::error::{DECODE, INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT, failure};
+use crate::error::{Context as _, DECODE, INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT, failure};
 use crate::protocol::Failure;
 use crate::request::{Config, Environment, VERSIONS};
 use crate::verbs;
@@ -95,11 +95,19 @@ fn answer(environment: &Environment, version: &mut &'static str) -> Result<Optio
     }
 }
 
-/// VERSION: what is supported, in the version that was asked in.
+/// VERSION: what is supported, in the version that was asked in. People ask by hand and without input.
 fn versions() -> Result<Value, Failure> {
-    let input: Value = serde_json::from_reader(std::io::stdin()).map_err(|error| {
-        failure(DECODE, "standard input of VERSION is no JSON document", error.to_string())
-    })?;
+    let mut text = String::new();
+    if !std::io::stdin().is_terminal() {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context(DECODE, || "read standard input of VERSION".into())?;
+    }
+    let input: Value = match text.trim() {
+        "" => Value::Null,
+        text => serde_json::from_str(text)
+            .context(DECODE, || "standard input of VERSION is no JSON document".into())?,
+    };
     let asked = input["cniVersion"].as_str().unwrap_or(NEWEST);
     Ok(json!({"cniVersion": asked, "supportedVersions": VERSIONS}))
 }

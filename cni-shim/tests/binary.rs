@@ -56,6 +56,34 @@ fn version_names_what_is_supported() {
 }
 
 #[test]
+fn version_by_hand_needs_no_input() {
+    for input in ["", "\n"] {
+        let answer = run(&[("CNI_COMMAND", "VERSION")], input);
+        assert!(answer.success, "{input:?}: {}", answer.document);
+        assert_eq!(answer.document["cniVersion"], "1.0.0");
+    }
+    let garbage = run(&[("CNI_COMMAND", "VERSION")], "{");
+    assert_eq!(garbage.document["code"], 6, "{}", garbage.document);
+}
+
+#[test]
+fn version_on_a_terminal_does_not_wait() {
+    // `script` gives the plugin a terminal on which nobody types: the pipe stays open.
+    let plugin = format!("CNI_COMMAND=VERSION {}", env!("CARGO_BIN_EXE_podwire"));
+    let mut child = Command::new("timeout")
+        .args(["20", "script", "--quiet", "--return", "--command", &plugin, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script starts");
+    let hand = child.stdin.take();
+    let output = child.wait_with_output().expect("it ends");
+    drop(hand);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("supportedVersions"), "{output:?}");
+}
+
+#[test]
 fn refusals_are_documents_with_the_code_of_the_specification() {
     let good = config(NOWHERE);
     let other_version = good.replace("1.0.0", "1.1.0");
