@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::error::{Context as _, INVALID_CONFIG, IO, TRY_AGAIN, failure};
+use crate::error::{Context as _, IO, TRY_AGAIN, failure};
 use crate::names::Attachment;
 use crate::protocol::Failure;
 
@@ -51,8 +51,25 @@ pub(crate) fn take_if_there(
                     format!("{} is locked: `fuser {0}` shows by whom", path.display()),
                 ));
             }
-            Err((_, errno)) => return Err(errno).context(INVALID_CONFIG, || "lock".into()),
+            Err((_, errno)) => return Err(refused(&path, errno)),
         }
         thread::sleep(WAIT_STEP);
+    }
+}
+
+fn refused(path: &Path, errno: Errno) -> Failure {
+    failure(IO, format!("lock {}", path.display()), errno.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_refused_is_no_fault_of_the_configuration() {
+        let error = refused(Path::new("/run/podwire/locks/0a"), Errno::ENOLCK);
+        assert_eq!(error.code, IO);
+        assert!(error.message.contains("/run/podwire/locks/0a"), "{error}");
+        assert!(error.details.contains("ENOLCK"), "{error}");
     }
 }
