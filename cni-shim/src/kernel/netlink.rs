@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dataplane_core::abi::config::GATEWAY_MAC;
@@ -194,6 +195,8 @@ impl Netlink {
         fault::done(fault::LOOPBACK);
         let index = self.link(ifname)?.ok_or_else(|| vanished(ifname))?.ifindex;
         if addresses.iter().any(IpAddr::is_ipv6) {
+            // Hosts and images switch it off for new interfaces, where the kernel then takes no address.
+            enable_ipv6(&ipv6_switch(ifname, "disable_ipv6"))?;
             // The routes are ours: a router advertisement must not change them.
             set_ipv6(ifname, "accept_ra", "0")?;
         }
@@ -217,7 +220,12 @@ impl Netlink {
                 .link_layer_address(&GATEWAY_MAC.octets)
                 .replace();
             self.wait(neighbour.execute()).context(KERNEL, || what("set the gateway's MAC"))?;
-            self.add_default_route(index, *ip).context(KERNEL, || what("set the routes"))?;
+            match self.add_default_route(index, *ip) {
+                Err(error) if errno(&error) == Some(Errno::EEXIST) => {
+                    return Err(second_interface(ifname));
+                }
+                result => result.context(KERNEL, || what("set the routes"))?,
+            }
         }
         fault::done(fault::ROUTES);
         Ok(())
@@ -249,14 +257,43 @@ impl Netlink {
 
 /// Sets a switch of an interface; a kernel without IPv6 has none.
 fn set_ipv6(ifname: &str, switch: &str, value: &str) -> Result<(), Failure> {
-    // The kernel shows the namespace of the thread that opens the file.
-    let path = format!("/proc/sys/net/ipv6/conf/{ifname}/{switch}");
+    let path = ipv6_switch(ifname, switch);
     match std::fs::write(&path, value) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).context(KERNEL, || format!("write {path}"))
+            Err(error).context(KERNEL, || format!("write {}", path.display()))
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// The kernel shows the namespace of the thread that opens the file.
+fn ipv6_switch(ifname: &str, switch: &str) -> PathBuf {
+    ["/proc/sys/net/ipv6/conf", ifname, switch].iter().collect()
+}
+
+fn enable_ipv6(switch: &Path) -> Result<(), Failure> {
+    match std::fs::write(switch, "0") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(failure(
+            KERNEL,
+            "the pod is to have an IPv6 address, and the kernel runs without IPv6",
+            format!(
+                "{} is missing: start the kernel without ipv6.disable=1, or give the node IPv4 pod \
+                 networks only",
+                switch.display()
+            ),
+        )),
+        result => result.context(KERNEL, || format!("write {}", switch.display())),
+    }
+}
+
+/// Both the route to the gateway and the default route are those of the first interface.
+fn second_interface(ifname: &str) -> Failure {
+    failure(
+        KERNEL,
+        format!("{ifname} would be a second interface with a default route"),
+        "the container has one by another interface: Podwire connects a container by one interface, \
+         which has its default route",
+    )
 }
 
 fn facts(message: &LinkMessage) -> LinkFacts {
@@ -300,4 +337,17 @@ fn random_mac() -> std::io::Result<[u8; 6]> {
     File::open("/dev/urandom")?.read_exact(&mut mac)?;
     mac[0] = (mac[0] & 0xfe) | 0x02;
     Ok(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_ipv6_is_named() {
+        let error = enable_ipv6(Path::new("/nonexistent/eth0/disable_ipv6")).expect_err("missing");
+        assert_eq!(error.code, KERNEL);
+        assert!(error.message.contains("without IPv6"), "{error}");
+        assert!(error.details.contains("ipv6.disable=1"), "{error}");
+    }
 }
