@@ -1,5 +1,6 @@
 //! Names that the plugin, the agent and an operator derive from nothing but the request.
 
+use dataplane_core::abi::config;
 use std::path::{Path, PathBuf};
 
 use data_encoding::{Encoding, Specification};
@@ -16,9 +17,11 @@ pub const PLUGIN_FILE: &str = "plugin.json";
 pub const LOCK_DIRECTORY: &str = "locks";
 
 /// Gateway of every pod, IPv4 (RFC 3927 link-local; no interface has it).
-pub const GATEWAY_IPV4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
+pub const GATEWAY_IPV4: std::net::Ipv4Addr =
+    std::net::Ipv4Addr::from_bits(u32::from_be_bytes(config::GATEWAY_IPV4));
 /// Gateway of every pod, IPv6 link-local.
-pub const GATEWAY_IPV6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+pub const GATEWAY_IPV6: std::net::Ipv6Addr =
+    std::net::Ipv6Addr::from_bits(u128::from_be_bytes(config::GATEWAY_IPV6));
 
 /// One interface of one container: the identity of the CNI specification (1.1, section 2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
