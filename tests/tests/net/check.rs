@@ -6,8 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use dataplane_core::abi::Addr;
+use serde_json::{Value, json};
 use tests::cluster::{Cluster, Mode};
 use tests::command;
+use tests::node::CniCall;
 use tests::pod::Pod;
 
 use super::traces;
@@ -62,6 +64,56 @@ fn check_needs_the_result_of_add() {
         ensure!(error["code"] == 7 && error.to_string().contains("prevResult"), "{error}");
         Ok(())
     });
+}
+
+#[test]
+fn add_and_check_in_older_versions() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        for (version, has_check) in [("0.3.1", false), ("0.4.0", true), ("1.0.0", true)] {
+            let pod = node.bare_pod()?;
+            let netns = pod.netns();
+            let call =
+                |command| CniCall { command, container_id: &pod.container_id, netns: &netns };
+            let mut configuration = node.cni_configuration();
+            configuration["cniVersion"] = version.into();
+            let added = node.cni_with(&call("ADD"), &configuration)?;
+            let result = added.map_err(|error| anyhow!("ADD in {version}: {error}"))?;
+            ensure!(result["cniVersion"] == version, "{result}");
+            let wanted = if version == "1.0.0" {
+                [Value::Null, Value::Null]
+            } else {
+                ["4", "6"].map(Value::from)
+            };
+            for (ip, family) in wanted.iter().enumerate() {
+                ensure!(result["ips"][ip]["version"] == *family, "{version}: {result}");
+            }
+            for previous in [result.clone(), chained(result)?] {
+                configuration["prevResult"] = previous;
+                match node.cni_with(&call("CHECK"), &configuration)? {
+                    Ok(_) => ensure!(has_check, "CHECK worked in {version}"),
+                    Err(error) => ensure!(!has_check && error["code"] == 1, "{version}: {error}"),
+                }
+            }
+            pod.delete()?;
+        }
+        Ok(())
+    });
+}
+
+/// As plugins behind ours in the chain leave it: bandwidth adds an interface of the host, others
+/// interfaces and addresses of the container, portmap nothing.
+fn chained(mut result: Value) -> Result<Value> {
+    let interfaces = result["interfaces"].as_array_mut().context("interfaces")?;
+    interfaces.push(json!({ "name": "bwp0", "mac": "02:00:00:00:00:09" }));
+    interfaces.push(json!({ "name": "net1", "sandbox": "/run/netns/other" }));
+    let index = interfaces.len() - 1;
+    let ips = result["ips"].as_array_mut().context("ips")?;
+    ips.insert(0, json!({ "address": "192.0.2.7/24", "interface": index, "version": "4" }));
+    ips.push(json!({ "address": "192.0.2.8/24", "version": "4" }));
+    result["dns"] = json!({ "nameservers": ["192.0.2.1"] });
+    result["routes"] = json!([{ "dst": "198.51.100.0/24" }]);
+    Ok(result)
 }
 
 fn well(pod: &Pod) -> Result<()> {
