@@ -1,13 +1,14 @@
 //! A network namespace with the devices of a node, the loaded object, and its maps filled by hand.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::process::Command;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
 use dataplane_core::abi::config::{GATEWAY_MAC, TUNNEL_MAC};
 use dataplane_core::abi::{
     ABI_VERSION, Addr, Config, Counter, Mac, NodeEntry, PodEntry, Stats, names,
@@ -77,9 +78,26 @@ impl Fixture {
         };
         fixture.fill();
         for name in names::PROGRAMS {
-            fixture.program(name).load().expect("the verifier takes every program");
+            fixture.load(name);
         }
         fixture
+    }
+
+    /// Again when a signal came meanwhile: the verifier gives up with EAGAIN then.
+    fn load(&mut self, name: &str) {
+        let program = self.program(name);
+        let mut loaded = program.load();
+        for _ in 0..4 {
+            match &loaded {
+                Err(ProgramError::LoadError { io_error, .. })
+                    if io_error.kind() == ErrorKind::WouldBlock =>
+                {
+                    loaded = program.load();
+                }
+                _ => break,
+            }
+        }
+        loaded.expect("the verifier takes every program");
     }
 
     fn fill(&mut self) {

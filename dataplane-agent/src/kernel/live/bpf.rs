@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
-use aya::programs::{ProgramInfo, SchedClassifier};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use cni_shim::names::Pins;
 use dataplane_core::abi::ABI_VERSION;
@@ -19,6 +20,9 @@ use crate::kernel::KernelError;
 
 /// End of the name of a program's pin until the links have been moved to it (bpffs takes no dots).
 const NEW: &str = "_new";
+
+/// How often libbpf tries, too.
+const LOAD_ATTEMPTS: usize = 5;
 
 /// The pinned programs and maps.
 pub(super) struct Bpf {
@@ -201,9 +205,27 @@ fn load(pins: &Pins, object: &[u8]) -> Result<Ebpf, KernelError> {
     }
     let mut ebpf = loader.load(object).context(|| "load the BPF object".to_owned())?;
     for name in PROGRAMS {
-        classifier(&mut ebpf, name)?.load().context(|| format!("load {name}"))?;
+        let program = classifier(&mut ebpf, name)?;
+        unless_interrupted(|| program.load()).context(|| format!("load {name}"))?;
     }
     Ok(ebpf)
+}
+
+/// Loads a program, again when a signal came meanwhile.
+///
+/// The verifier gives up with EAGAIN as soon as a signal is pending (`do_check` in verifier.c, as of 6.18),
+/// and aya passes that on. A second attempt nearly always succeeds; a stream of signals must not hold us.
+fn unless_interrupted(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, KernelError> {
@@ -307,4 +329,31 @@ fn pinned(path: &Path) -> Result<Option<ProgramInfo>, KernelError> {
 
 fn new_pin(pins: &Pins, name: &str) -> PathBuf {
     pins.program(&format!("{name}{NEW}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::VerifierLog;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_while_a_program_is_loaded_is_no_failure() {
+        let attempts = |interrupted: usize, kind: ErrorKind| {
+            let mut count = 0_usize;
+            let result = unless_interrupted(|| {
+                count += 1;
+                if count > interrupted {
+                    return Ok(());
+                }
+                let (io_error, verifier_log) = (kind.into(), VerifierLog::new(String::new()));
+                Err(ProgramError::LoadError { io_error, verifier_log })
+            });
+            (count, result.is_ok())
+        };
+        assert_eq!(attempts(0, ErrorKind::WouldBlock), (1, true));
+        assert_eq!(attempts(4, ErrorKind::WouldBlock), (5, true));
+        assert_eq!(attempts(5, ErrorKind::WouldBlock), (5, false));
+        assert_eq!(attempts(1, ErrorKind::PermissionDenied), (1, false));
+    }
 }
