@@ -331,17 +331,20 @@ fn config(model: &Model, own: &Node, observed: &Observed) -> Option<Config> {
         true => Some(observed.interfaces.get(TUNNEL_DEVICE)?),
         false => None,
     };
-    let direct = match model.network.encapsulation {
-        Encapsulation::Direct | Encapsulation::Auto => true,
-        Encapsulation::Vxlan => false,
+    let mut flags = match model.network.encapsulation {
+        Encapsulation::Direct | Encapsulation::Auto => Config::ACCEPT_DIRECT,
+        Encapsulation::Vxlan => 0,
     };
+    if observed.has_ipsec {
+        flags |= Config::OUTER_BY_STACK;
+    }
     let address = |ipv4: bool| {
         let first = own.addresses.iter().find(|address| address.is_ipv4() == ipv4);
         first.map_or(Addr::UNSPECIFIED, |address| Addr::from(*address))
     };
     Some(Config {
         abi_version: ABI_VERSION,
-        flags: if direct { Config::ACCEPT_DIRECT } else { 0 },
+        flags,
         host_ifindex: host.ifindex,
         tunnel_ifindex: tunnel.map_or(0, |link| link.ifindex),
         tunnel_vni: model.network.vxlan_vni,

@@ -158,6 +158,8 @@ pub enum Event {
 pub struct Observed {
     /// All interfaces of the namespace, by name.
     pub interfaces: BTreeMap<String, Link>,
+    /// There are, or may be, IPsec policies for packets that leave.
+    pub has_ipsec: bool,
     /// What of ours is there. `sysctls` holds those that were asked for.
     pub state: State,
     /// Parts of the state that could not be looked at, by the kind of their actions, and why not:

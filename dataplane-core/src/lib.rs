@@ -11,6 +11,7 @@ pub mod answer;
 pub mod decide;
 pub mod flow;
 pub mod ip;
+pub mod outer;
 pub mod packet;
 pub mod rewrite;
 pub mod upper;

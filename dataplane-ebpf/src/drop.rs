@@ -19,7 +19,7 @@ pub(crate) fn drop(
     headers: Option<&Headers>,
     reason: DropReason,
 ) -> i32 {
-    count(packet, Counter::Drop(reason));
+    count(packet.length(), Counter::Drop(reason));
     if let Some(mut record) = EVENTS.reserve_untyped::<Event>(0) {
         let unspecified = (Ip::UNSPECIFIED, Ip::UNSPECIFIED, 0);
         let (source, destination, protocol) =

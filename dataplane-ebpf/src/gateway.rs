@@ -7,7 +7,7 @@ use dataplane_core::abi::{Counter, DropReason, Path};
 use dataplane_core::answer::{advertisement, arp_answer, arp_question, is_solicitation};
 use dataplane_core::decide::may_send;
 use dataplane_core::ip::Ip;
-use dataplane_core::packet::{Headers, source_mac};
+use dataplane_core::packet::{Bytes as _, Headers, source_mac};
 
 use crate::maps;
 use crate::packet::Packet;
@@ -59,7 +59,7 @@ fn send_back(packet: &Packet) -> i32 {
     // SAFETY: a plain helper call without pointers.
     let action = unsafe { bpf_redirect_peer(packet.ifindex(), 0) };
     if action == i64::from(TC_ACT_REDIRECT) {
-        count(packet, Counter::Path(Path::PodAnswered));
+        count(packet.length(), Counter::Path(Path::PodAnswered));
         return TC_ACT_REDIRECT;
     }
     refuse(packet, Program::FromPod, None, DropReason::RedirectFailed)

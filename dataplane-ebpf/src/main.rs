@@ -6,6 +6,7 @@
 mod debug;
 mod deliver;
 mod drop;
+mod encapsulate;
 mod flows;
 mod from_host;
 mod from_net;
@@ -13,6 +14,7 @@ mod from_pod;
 mod from_tunnel;
 mod gateway;
 mod maps;
+mod next_hop;
 mod packet;
 mod stack;
 mod stats;

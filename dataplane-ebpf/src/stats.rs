@@ -1,20 +1,18 @@
 //! The counters.
 
 use dataplane_core::abi::Counter;
-use dataplane_core::packet::Bytes as _;
 
 use crate::maps::STATS;
-use crate::packet::Packet;
 
-/// Counts the packet once.
+/// Counts a packet of this length, in bytes, once.
 #[inline(always)]
-pub(crate) fn count(packet: &Packet, counter: Counter) {
+pub(crate) fn count(length: u32, counter: Counter) {
     if let Some(stats) = STATS.get_ptr_mut(counter.number()) {
         // SAFETY: the slot belongs to this processor, and a TC program is not interrupted by another
         // one that counts on it: both run with bottom halves off.
         unsafe {
             (*stats).packets = (*stats).packets.wrapping_add(1);
-            (*stats).bytes = (*stats).bytes.wrapping_add(u64::from(packet.length()));
+            (*stats).bytes = (*stats).bytes.wrapping_add(u64::from(length));
         }
     }
 }

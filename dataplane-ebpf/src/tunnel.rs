@@ -6,14 +6,12 @@ use aya_ebpf::bindings::{BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key}
 use aya_ebpf::helpers::{bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
 use dataplane_core::decide::{TunnelKey, family_of};
 use dataplane_core::ip::Ip;
+use dataplane_core::outer::OUTER_TTL;
 use dataplane_core::packet::Family;
 
 use crate::packet::Packet;
 use crate::stack::{Shifted, put_address};
 use crate::verdict::Way;
-
-/// TTL of the outer header.
-const OUTER_TTL: u8 = 64;
 
 /// Sets the outer header of a packet to a node: addresses, VNI, and the inner DSCP and ECN.
 ///

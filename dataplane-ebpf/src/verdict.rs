@@ -2,7 +2,7 @@
 
 use dataplane_core::abi::{Config, Counter, DropReason, Path};
 use dataplane_core::decide::Verdict;
-use dataplane_core::packet::Headers;
+use dataplane_core::packet::{Bytes as _, Headers};
 
 use crate::debug::debug_verdict;
 use crate::deliver::{self, Door};
@@ -59,7 +59,7 @@ pub(crate) fn conclude(way: &Way<'_>, verdict: Verdict<'_>) -> i32 {
 pub(crate) fn pass(packet: &Packet, program: Program, path: Path) -> i32 {
     debug_verdict!(packet, program, "pass", path as u32);
     let _ = program;
-    count(packet, Counter::Path(path));
+    count(packet.length(), Counter::Path(path));
     TCX_NEXT
 }
 

@@ -16,5 +16,6 @@ mod net {
     mod service;
     mod status;
     mod traces;
+    mod tunnel;
     mod world;
 }

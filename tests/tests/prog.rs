@@ -5,6 +5,7 @@
 
 mod prog {
     mod agreement;
+    mod encapsulate;
     mod fixture;
     mod limits;
     mod model;

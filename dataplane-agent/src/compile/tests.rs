@@ -60,6 +60,9 @@ fn vxlan() {
     assert_eq!(entry, NodeEntry { node, kind: NodeEntry::TUNNEL, mtu: 1_450 });
     let config = state.config.unwrap();
     assert_eq!((config.flags, config.tunnel_ifindex), (0, 11));
+    let with_ipsec = Observed { has_ipsec: true, ..observed };
+    let flags = compile(&model, &with_ipsec).state.config.unwrap().flags;
+    assert_eq!(flags, Config::OUTER_BY_STACK);
     let link = state.links[&(TUNNEL_DEVICE.to_owned(), LinkHook::Ingress)].as_str();
     assert_eq!(link, PROGRAM_FROM_TUNNEL);
 }

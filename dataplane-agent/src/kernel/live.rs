@@ -5,6 +5,7 @@
 mod bpf;
 mod device;
 mod error;
+mod ipsec;
 mod link;
 mod map;
 mod netlink;
@@ -94,6 +95,10 @@ impl Kernel for LiveKernel {
         let links = links.and_then(|programs| self.links.observe(&interfaces, &programs));
         let nft = timeout(NFT_TIME_MAX, self.nft.observe()).await;
         let nft = nft.context(|| "list the nftables table".to_owned()).flatten();
+        // What is not known counts as there: no packet leaves in clear by mistake.
+        let policies = ipsec::has_policies();
+        let has_ipsec = !matches!(policies, Ok(false));
+        parts.take("IPsec policy", policies.map(drop));
         let state = State {
             devices: device::observe(&raw),
             addresses: netlink::host_addresses(&interfaces),
@@ -105,7 +110,7 @@ impl Kernel for LiveKernel {
             pods: parts.take("pod", self.bpf.maps.pods()),
             nodes: parts.take("node", self.bpf.maps.nodes()),
         };
-        Ok(Observed { interfaces, state, unknown: parts.0 })
+        Ok(Observed { interfaces, has_ipsec, state, unknown: parts.0 })
     }
 
     async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {

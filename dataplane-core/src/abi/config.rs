@@ -23,7 +23,7 @@ pub struct Config {
     pub host_mac: Mac,
     /// MAC of the VXLAN device: the same on every node ([`TUNNEL_MAC`]).
     pub tunnel_mac: Mac,
-    /// Bits: [`Config::ACCEPT_DIRECT`].
+    /// Bits: [`Config::ACCEPT_DIRECT`], [`Config::OUTER_BY_STACK`].
     pub flags: u32,
     /// The node's registered IPv4 address, source of the outer header; unspecified: none.
     pub node_ipv4: Addr,
@@ -39,6 +39,8 @@ pub const TUNNEL_MAC: Mac = Mac::new([0x02, 0x50, 0x57, 0x00, 0x00, 0x01]);
 impl Config {
     /// Packets of pods of other nodes may arrive on the uplink as they are (`direct`, `auto`).
     pub const ACCEPT_DIRECT: u32 = 1;
+    /// Outer packets of VXLAN must pass the host stack: it has IPsec policies.
+    pub const OUTER_BY_STACK: u32 = 2;
 }
 
 /// MAC of the host side of every pod's veth, so that any pod's gateway is known without a look-up

@@ -136,6 +136,8 @@ impl Fixture {
             ("10.244.3.0/24", "192.168.1.13", NodeEntry::TUNNEL),
             ("fd00:10:244:3::/64", "192.168.1.13", NodeEntry::TUNNEL),
             ("10.244.4.0/24", "203.0.113.4", NodeEntry::DIRECT),
+            ("10.244.5.0/24", NEIGHBOUR, NodeEntry::TUNNEL),
+            ("fd00:10:244:5::/64", NEIGHBOUR, NodeEntry::TUNNEL),
             ("192.168.1.11/32", "::", NodeEntry::NODE),
             ("192.168.1.12/32", "::", NodeEntry::NODE),
         ] {

@@ -24,7 +24,7 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
 }
 
 /// All packages, and why.
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 10] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -32,6 +32,7 @@ const PACKAGES: [Package; 9] = [
         Scope::Run,
         "bridge plugin, to measure ourselves against",
     ),
+    package("ethtool", Scope::Run, "switches the offloads of an uplink off"),
     package("iperf3", Scope::Run, "measures throughput"),
     package("iproute2", Scope::Run, "ip: makes namespaces, shows links, routes, neighbours"),
     package("iputils-ping", Scope::Run, "ping: ICMP between pods"),

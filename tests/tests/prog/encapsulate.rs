@@ -1,0 +1,84 @@
+//! VXLAN over IPv4, written by the programs: read back by an independent crate.
+
+use dataplane_core::abi::{Config, names};
+use etherparse::{Ethernet2Header, Ipv4Header, UdpHeader};
+
+use super::fixture::{Fixture, NEIGHBOUR_MAC};
+use super::packets::tcp;
+
+const REDIRECT: i32 = 7;
+const A: &str = "10.244.1.2";
+const A6: &str = "fd00:10:244:1::2";
+
+#[test]
+fn the_outer_headers_of_a_pods_packet() {
+    let mut fixture = Fixture::new();
+    let mut source_ports = Vec::new();
+    for (packet, ethertype) in [
+        (tcp(A, "10.244.5.9", 64), [8, 0]),
+        (tcp(A6, "fd00:10:244:5::9", 64), [0x86, 0xdd]),
+        (with_traffic_class(tcp(A, "10.244.5.9", 64)), [8, 0]),
+    ] {
+        let outcome = fixture.run(names::PROGRAM_FROM_POD, fixture.pods[0].ifindex, &packet);
+        assert_eq!((outcome.action, outcome.counted), (REDIRECT, [("pod_to_tunnel", 1)].into()));
+        assert_eq!(outcome.packet.len(), packet.len() + 50);
+
+        let (ethernet, rest) = Ethernet2Header::from_slice(&outcome.packet).expect("Ethernet");
+        assert_eq!(ethernet.destination, NEIGHBOUR_MAC);
+        assert_eq!(ethernet.source, fixture.uplink.mac.octets);
+        assert_eq!(ethernet.ether_type.0, 0x0800);
+        let (ip, rest) = Ipv4Header::from_slice(rest).expect("IPv4");
+        assert_eq!((ip.source, ip.destination), ([192, 168, 1, 11], [192, 168, 1, 12]));
+        assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+        assert_eq!(usize::from(ip.total_len), packet.len() + 36);
+        assert_eq!((ip.time_to_live, ip.protocol.0), (64, 17));
+        assert!(!ip.dont_fragment && !ip.more_fragments && ip.fragment_offset.value() == 0);
+        let tos = if ethertype == [8, 0] { packet[15] } else { 0 };
+        assert_eq!(ip.dscp.value() << 2 | ip.ecn.value(), tos, "those of the inner packet");
+        let (udp, rest) = UdpHeader::from_slice(rest).expect("UDP");
+        assert_eq!((udp.destination_port, udp.checksum), (8472, 0));
+        assert_eq!(usize::from(udp.length), packet.len() + 16);
+        assert!(udp.source_port >= 49_152, "{}", udp.source_port);
+        source_ports.push(udp.source_port);
+        let (vxlan, inner) = rest.split_at(8);
+        assert_eq!(vxlan, [8, 0, 0, 0, 0, 0, 7, 0]);
+        assert_eq!(inner[..6], fixture.config.tunnel_mac.octets);
+        assert_eq!(inner[6..12], fixture.host.mac.octets);
+        assert_eq!(inner[12..14], ethertype);
+        // One hop less and its checksum, which another test looks at, apart.
+        let same = if ethertype == [8, 0] { 26 } else { 22 };
+        assert_eq!(inner[same..], packet[same..]);
+    }
+    assert_eq!(source_ports[0], source_ports[2], "a flow keeps its port");
+    assert_ne!(source_ports[0], source_ports[1], "flows differ");
+}
+
+#[test]
+fn the_hosts_own_packets_keep_their_hops() {
+    let mut fixture = Fixture::new();
+    let packet = tcp("10.244.1.1", "10.244.5.9", 1);
+    let outcome = fixture.run(names::PROGRAM_FROM_HOST, fixture.host.ifindex, &packet);
+    assert_eq!((outcome.action, outcome.counted), (REDIRECT, [("host_to_tunnel", 1)].into()));
+    assert_eq!(outcome.packet[64..], packet[14..]);
+}
+
+#[test]
+fn where_the_host_stack_must_see_it_the_device_encapsulates() {
+    let mut fixture = Fixture::new();
+    let flags = fixture.config.flags | Config::OUTER_BY_STACK;
+    fixture.set_config(Config { flags, ..fixture.config });
+    let packet = tcp(A, "10.244.5.9", 64);
+    let outcome = fixture.run(names::PROGRAM_FROM_POD, fixture.pods[0].ifindex, &packet);
+    assert_eq!((outcome.action, outcome.counted), (REDIRECT, [("pod_to_tunnel", 1)].into()));
+    assert_eq!(outcome.packet.len(), packet.len());
+    assert_eq!(outcome.packet[..6], fixture.config.tunnel_mac.octets);
+}
+
+/// The same with a DSCP and ECN, and the checksum that belongs to them.
+fn with_traffic_class(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[15] = 0xb9;
+    let mut header = Ipv4Header::from_slice(&packet[14..]).expect("IPv4").0;
+    header.header_checksum = header.calc_header_checksum();
+    packet[14..34].copy_from_slice(&header.to_bytes());
+    packet
+}
