@@ -3,6 +3,7 @@
 mod checks;
 mod latency;
 mod measure;
+mod ratio;
 mod reference;
 mod show;
 mod stage;
@@ -109,5 +110,5 @@ fn work(options: &Options) -> Result<u8> {
 #[derive(Debug)]
 struct Verdict {
     text: String,
-    holds: bool,
+    outcome: ratio::Outcome,
 }

@@ -9,6 +9,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 
 use super::Verdict;
+use super::ratio::Outcome;
 use super::show::{self, progress, table};
 use super::stage::Stage;
 use crate::namespace::Namespace;
@@ -79,7 +80,8 @@ pub(super) fn run(stage: &Stage) -> Result<Vec<Verdict>> {
     }
     let failed = results.iter().filter(|result| result.is_err()).count();
     let text = format!("{}: {} checks, {failed} failed", stage.mode.name(), results.len());
-    Ok(vec![Verdict { text, holds: failed == 0 }])
+    let outcome = if failed == 0 { Outcome::Holds } else { Outcome::Fails };
+    Ok(vec![Verdict { text, outcome }])
 }
 
 fn run_all(checks: &[Check<'_>]) -> Vec<Result<()>> {

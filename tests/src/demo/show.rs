@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::Verdict;
+use super::ratio::Outcome;
 use super::stage::Stage;
 use crate::command;
 
@@ -111,9 +112,19 @@ pub(super) fn look_around(stage: &Stage) {
 pub(super) fn verdicts(verdicts: &[Verdict]) -> u8 {
     heading("what must hold");
     for verdict in verdicts {
-        println!("{}  {}", if verdict.holds { "pass" } else { "FAIL" }, verdict.text);
+        let word = match verdict.outcome {
+            Outcome::Holds => "pass",
+            Outcome::Undecided => "open",
+            Outcome::Fails => "FAIL",
+        };
+        println!("{word}  {}", verdict.text);
     }
-    let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
-    println!("\n{} passed, {failed} failed", verdicts.len() - failed);
+    let count = |outcome| verdicts.iter().filter(|verdict| verdict.outcome == outcome).count();
+    let (passed, open) = (count(Outcome::Holds), count(Outcome::Undecided));
+    let failed = verdicts.len() - passed - open;
+    if open > 0 {
+        println!("\nopen: beyond the limit, but by less than this machine's noise (95 % interval)");
+    }
+    println!("\n{passed} passed, {open} open, {failed} failed");
     u8::from(failed > 0)
 }
