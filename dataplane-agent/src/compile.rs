@@ -13,23 +13,17 @@ use dataplane_core::abi::names::{
 use dataplane_core::abi::{ABI_VERSION, Addr, Config, Mac, NodeEntry, PodEntry};
 use ipnet::IpNet;
 
+use self::peers::Paths;
 pub use self::peers::{Peer, Way};
 pub use self::sysctls::watched_sysctls;
 use crate::kernel::{
-    AddrKey, Device, HOST_DEVICE, Link, LinkHook, NftRules, Observed, Route, State, TUNNEL_DEVICE,
+    AddrKey, Device, HOST_DEVICE, Link, LinkHook, Medium, NftRules, Observed, Questions, Route,
+    State, TUNNEL_DEVICE,
 };
 use crate::model::{Encapsulation, Model, Node, gateway, is_pod_interface};
 
 /// `podwire0` carries whatever the host stack makes of a route's MTU.
 const HOST_DEVICE_MTU: u32 = 65_535;
-/// A node whose address is here has uplinks that only its operator knows.
-const LOOPBACK: &str = "lo";
-/// MTU that is assumed while no uplink is known.
-const UPLINK_MTU_UNKNOWN: u32 = 1_500;
-/// Outer IPv4, UDP, VXLAN and inner Ethernet headers.
-const OVERHEAD_IPV4: u32 = 50;
-/// The same with an outer IPv6 header.
-const OVERHEAD_IPV6: u32 = 70;
 
 /// What [`compile`] finds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,17 +55,19 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     };
     let uplinks = uplinks(model, own, observed);
     compiled.uplinks = uplinks.iter().map(|link| link.name.clone()).collect();
-    let paths = Paths::new(model, own, &uplinks);
-    compiled.pod_mtu = paths.pod_mtu;
-    compiled.problems = uplink_problems(model, own, &uplinks, observed);
-    compiled.obstacle = paths.obstacle(own, &compiled.uplinks);
-    compiled.problems.extend(compiled.obstacle.clone());
+    let paths = Paths::new(model, own, &uplinks, observed);
     compiled.peers = model.peers().map(|peer| paths.peer(peer)).collect();
+    let narrowest = paths.narrowest(model);
+    compiled.pod_mtu = narrowest.pod_mtu;
+    compiled.problems = uplink_problems(model, own, &uplinks, observed);
+    compiled.problems.extend(paths.problems(&compiled.peers));
+    compiled.obstacle = narrowest.obstacle(own);
+    compiled.problems.extend(compiled.obstacle.clone());
 
     let state = &mut compiled.state;
     state.devices = devices(model, &paths);
     state.addresses = own.pod_cidrs.iter().map(|cidr| IpNet::from(gateway(cidr))).collect();
-    state.routes = routes(model, own, &paths);
+    state.routes = routes(model, own, route_mtu(compiled.pod_mtu, observed));
     state.sysctls = sysctls::wanted(own, &uplinks, observed);
     state.nft = Some(nft(model, own));
     state.nodes = nodes(model, own, &compiled.peers);
@@ -81,39 +77,16 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     compiled
 }
 
-/// The numbers and prefixes that decide how a node is reached.
-struct Paths {
-    encapsulation: Encapsulation,
-    own_addresses: Vec<IpAddr>,
-    connected: Vec<IpNet>,
-    uplink_mtu: u32,
-    tunnel_mtu: u32,
-    pod_mtu: u32,
-}
-
-impl Paths {
-    fn new(model: &Model, own: &Node, uplinks: &[&Link]) -> Self {
-        let encapsulation = model.network.encapsulation;
-        let uplink_mtu = uplinks.iter().map(|link| link.mtu).min().unwrap_or(UPLINK_MTU_UNKNOWN);
-        let outer_ipv4 = own.addresses.iter().any(IpAddr::is_ipv4);
-        let tunnel_mtu = uplink_mtu.saturating_sub(overhead(outer_ipv4));
-        let pod_mtu = match encapsulation {
-            Encapsulation::Direct => uplink_mtu,
-            Encapsulation::Vxlan | Encapsulation::Auto => tunnel_mtu,
-        };
-        Self {
-            encapsulation,
-            own_addresses: own.addresses.clone(),
-            connected: uplinks.iter().flat_map(|link| link.addresses.clone()).collect(),
-            uplink_mtu,
-            tunnel_mtu,
-            pod_mtu,
-        }
+/// What [`compile`] needs to know of the kernel, given these interfaces.
+pub fn questions(model: &Model, observed: &Observed) -> Questions {
+    let sysctls = watched_sysctls(model, observed);
+    let Some(own) = model.own() else { return Questions { sysctls, ..Questions::default() } };
+    let own_like = [true, false].map(|ipv4| own.addresses.iter().find(|ip| ip.is_ipv4() == ipv4));
+    let mut peers = BTreeMap::new();
+    for from in own_like.into_iter().flatten() {
+        peers.extend(model.peers().filter_map(|peer| Some((peer.address_like(from)?, *from))));
     }
-}
-
-const fn overhead(outer_ipv4: bool) -> u32 {
-    if outer_ipv4 { OVERHEAD_IPV4 } else { OVERHEAD_IPV6 }
+    Questions { sysctls, peers }
 }
 
 /// The operator's uplinks, else the devices that have the node's addresses, else those that had them
@@ -128,7 +101,7 @@ fn uplinks<'a>(model: &Model, own: &Node, observed: &'a Observed) -> Vec<&'a Lin
     let owners: Vec<&Link> = observed
         .interfaces
         .values()
-        .filter(|link| link.name != LOOPBACK)
+        .filter(|link| link.medium != Medium::Nothing)
         .filter(|link| link.addresses.iter().any(|has| own.addresses.contains(&has.addr())))
         .collect();
     if owners.is_empty() { named(&model.last_uplinks) } else { owners }
@@ -160,8 +133,8 @@ fn uplink_problems(
     }
     if uplinks.is_empty() && model.network.uplinks.is_empty() {
         problems.push(
-            "no device but the loopback has the node's address: name those that lead to other nodes \
-             with --uplink"
+            "no device but loopback or dummy ones has the node's address: name those that lead to \
+             other nodes with --uplink"
                 .to_owned(),
         );
     }
@@ -191,11 +164,11 @@ fn rp_filter(observed: &Observed, uplink: &str) -> Option<u32> {
     value("all").max(value(uplink))
 }
 
-fn devices(model: &Model, paths: &Paths) -> BTreeMap<String, Device> {
+fn devices(model: &Model, paths: &Paths<'_>) -> BTreeMap<String, Device> {
     let mut devices =
         BTreeMap::from([(HOST_DEVICE.to_owned(), Device::Host { mtu: HOST_DEVICE_MTU })]);
     if has_tunnel(model) {
-        let tunnel = Device::Tunnel { port: model.network.vxlan_port, mtu: paths.tunnel_mtu };
+        let tunnel = Device::Tunnel { port: model.network.vxlan_port, mtu: paths.tunnel_mtu() };
         devices.insert(TUNNEL_DEVICE.to_owned(), tunnel);
     }
     devices
@@ -208,16 +181,20 @@ fn has_tunnel(model: &Model) -> bool {
     }
 }
 
-fn routes(model: &Model, own: &Node, paths: &Paths) -> BTreeMap<IpNet, Route> {
+/// A pod keeps the MTU of its ADD, and its veth loses larger packets of the host without an error.
+fn route_mtu(pod_mtu: u32, observed: &Observed) -> u32 {
+    let pods = observed.interfaces.values().filter(|link| is_pod_interface(&link.name));
+    pods.map(|link| link.mtu).chain([pod_mtu]).min().unwrap_or(pod_mtu)
+}
+
+fn routes(model: &Model, own: &Node, mtu: u32) -> BTreeMap<IpNet, Route> {
     let source_like = |cidr: &IpNet| {
         own.pod_cidrs.iter().map(gateway).find(|ip| ip.is_ipv4() == cidr.addr().is_ipv4())
     };
     model
         .cluster_cidrs()
         .into_iter()
-        .filter_map(|cidr| {
-            source_like(&cidr).map(|source| (cidr, Route { source, mtu: paths.pod_mtu }))
-        })
+        .filter_map(|cidr| source_like(&cidr).map(|source| (cidr, Route { source, mtu })))
         .collect()
 }
 
@@ -269,7 +246,8 @@ fn links(
     if has_tunnel(model) {
         want(TUNNEL_DEVICE, LinkHook::Ingress, PROGRAM_FROM_TUNNEL);
     }
-    for uplink in uplinks {
+    // The program reads an Ethernet header.
+    for uplink in uplinks.iter().filter(|link| link.medium != Medium::Bare) {
         want(&uplink.name, LinkHook::Ingress, PROGRAM_FROM_NET);
     }
     for (name, attached) in &model.attachments {

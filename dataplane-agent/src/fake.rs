@@ -9,7 +9,8 @@ use dataplane_core::abi::{Mac, Stats};
 use ipnet::IpNet;
 
 use crate::kernel::{
-    Action, AddrKey, Device, HOST_DEVICE, Kernel, KernelError, Link, Observed, State,
+    Action, AddrKey, Device, HOST_DEVICE, Hop, Kernel, KernelError, Link, Medium, Observed,
+    PeerRoute, Questions, State,
 };
 use crate::model::{Attached, Encapsulation, Model, Network, Node};
 use crate::plan::{describe, kind};
@@ -49,13 +50,21 @@ pub(crate) fn interfaces() -> Observed {
         link("eth0", 2, 1_500, &["192.168.1.11/24", "fd00:1::11/64"]),
     ];
     let interfaces = links.into_iter().map(|link| (link.name.clone(), link)).collect();
-    Observed { interfaces, ..Observed::default() }
+    let peers = ["192.168.1.12", "192.168.1.13", "fd00:1::12", "fd00:1::13"];
+    let on_link = |ip: &str| (ip.parse().unwrap(), route("eth0", None));
+    Observed { interfaces, peer_routes: peers.map(on_link).into(), ..Observed::default() }
+}
+
+pub(crate) fn route(device: &str, gateway: Option<&str>) -> PeerRoute {
+    let gateway = gateway.map(|text| text.parse().unwrap());
+    PeerRoute { hops: [Hop { device: device.to_owned(), gateway }].into(), mtu: None }
 }
 
 pub(crate) fn link(name: &str, ifindex: u32, mtu: u32, addresses: &[&str]) -> Link {
     let mac = Mac::new([2, 0, 0, 0, 0, u8::try_from(ifindex & 0xff).unwrap()]);
+    let medium = if name == "lo" { Medium::Nothing } else { Medium::Ethernet };
     let addresses = addresses.iter().map(|text| text.parse::<IpNet>().unwrap()).collect();
-    Link { name: name.to_owned(), ifindex, mac, mtu, up: true, addresses }
+    Link { name: name.to_owned(), ifindex, mac, mtu, up: true, medium, addresses }
 }
 
 pub(crate) fn attached(container: &str, ifindex: u32, address: &str, generation: u64) -> Attached {
@@ -208,10 +217,11 @@ impl Inner {
 }
 
 impl Kernel for FakeKernel {
-    async fn observe(&mut self, sysctls: &BTreeSet<String>) -> Result<Observed, KernelError> {
+    async fn observe(&mut self, questions: &Questions) -> Result<Observed, KernelError> {
         self.lock().looks += 1;
         let mut observed = self.lock().observed.clone();
-        observed.state.sysctls.retain(|path, _| sysctls.contains(path));
+        observed.state.sysctls.retain(|path, _| questions.sysctls.contains(path));
+        observed.peer_routes.retain(|peer, _| questions.peers.contains_key(peer));
         Ok(observed)
     }
 

@@ -133,8 +133,49 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// What its packets look like.
+    pub medium: Medium,
     /// Its IP addresses with their prefix length.
     pub addresses: Vec<IpNet>,
+}
+
+/// What arrives on an interface, as far as it matters to the programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Medium {
+    /// Packets with an Ethernet header.
+    #[default]
+    Ethernet,
+    /// Packets without one: WireGuard, tun, PPP, IP in IP.
+    Bare,
+    /// Nothing: loopback and dummy devices only hold addresses.
+    Nothing,
+}
+
+/// The kernel's way to an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerRoute {
+    /// All that the route may use; never empty.
+    pub hops: BTreeSet<Hop>,
+    /// The route's own MTU.
+    pub mtu: Option<u32>,
+}
+
+/// Where a route leads next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hop {
+    /// The interface.
+    pub device: String,
+    /// The router; none: the address itself is on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// What [`Kernel::observe`] is asked for, beside what it always tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Questions {
+    /// Values below `/proc/sys`.
+    pub sysctls: BTreeSet<String>,
+    /// Addresses of other nodes, each with the own address that packets to it carry.
+    pub peers: BTreeMap<IpAddr, IpAddr>,
 }
 
 /// What the kernel tells about changes, ours too.
@@ -162,6 +203,8 @@ pub struct Observed {
     pub has_ipsec: bool,
     /// What of ours is there. `sysctls` holds those that were asked for.
     pub state: State,
+    /// The ways to the addresses that were asked for; one that is missing has none.
+    pub peer_routes: BTreeMap<IpAddr, PeerRoute>,
     /// Parts of the state that could not be looked at, by the kind of their actions, and why not:
     /// what is empty there is not known to be missing.
     pub unknown: BTreeMap<&'static str, String>,
@@ -227,14 +270,13 @@ pub enum Action {
 
 /// What the agent needs from the kernel. `kernel::live` has the real one, tests a fake.
 pub trait Kernel {
-    /// Looks at everything. `sysctls` names those to read. A part that fails is in
-    /// [`Observed::unknown`].
+    /// Looks at everything. A part that fails is in [`Observed::unknown`].
     ///
     /// # Errors
     /// When the kernel cannot be asked for its interfaces.
     fn observe(
         &mut self,
-        sysctls: &BTreeSet<String>,
+        questions: &Questions,
     ) -> impl Future<Output = Result<Observed, KernelError>> + Send;
 
     /// Does one step.

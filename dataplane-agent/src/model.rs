@@ -65,6 +65,8 @@ pub struct Network {
     pub cluster_cidrs: Vec<IpNet>,
     /// Explicit uplinks.
     pub uplinks: Vec<String>,
+    /// The largest packet that the network between the nodes carries, where it is less than is found.
+    pub mtu: Option<u32>,
 }
 
 impl Default for Network {
@@ -75,6 +77,7 @@ impl Default for Network {
             vxlan_vni: 0x5057,
             cluster_cidrs: Vec::new(),
             uplinks: Vec::new(),
+            mtu: None,
         }
     }
 }

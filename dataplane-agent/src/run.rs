@@ -38,7 +38,7 @@ pub async fn run(settings: Settings) -> Result<()> {
 
     let _pins = lock_pins(&settings.bpffs)?;
     let kernel = LiveKernel::open(&settings.bpffs)?;
-    let events = live::watch()?;
+    let events = kernel.watch()?;
     let network = settings.network.clone();
     let setup = Setup {
         model: Model {

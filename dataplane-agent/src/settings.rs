@@ -1,5 +1,6 @@
 //! What `podwire-agent run` is told: flags, environment, configuration file, in this order.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use cni_shim::names::{DEFAULT_BPFFS, DEFAULT_SOCKET};
@@ -13,6 +14,8 @@ use crate::nodes::cidr_fault;
 const DEFAULT_STATE_DIR: &str = "/run/podwire";
 /// The VXLAN identifier has 24 bits.
 const VNI_MAX: u32 = (1 << 24) - 1;
+/// From what every IPv4 host takes (RFC 791) to the largest IP packet.
+const MTU_RANGE: RangeInclusive<u32> = 576..=65_535;
 
 /// Options of `run`. Each can stand in the environment and, under its name without dashes in front, in
 /// the configuration file.
@@ -41,6 +44,11 @@ pub struct Options {
     /// A device to other nodes; can be repeated [default: the one that has the node's address]
     #[arg(long, env = "PODWIRE_UPLINK", value_name = "DEVICE", value_delimiter = ',')]
     pub uplink: Vec<String>,
+    /// The largest packet that the network between the nodes carries, in bytes, where it is less than
+    /// devices and routes say; also what VXLAN makes of a packet counts [default: as devices and routes
+    /// say]
+    #[arg(long, env = "PODWIRE_MTU", value_name = "BYTES")]
+    pub mtu: Option<u32>,
     /// Unix socket for the CNI plugin and for `status` [default: /run/podwire/agent.sock]
     #[arg(long, env = "PODWIRE_SOCKET", value_name = "FILE")]
     pub socket: Option<PathBuf>,
@@ -123,6 +131,7 @@ impl Options {
             vxlan_vni: given.vxlan_vni.unwrap_or(default.vxlan_vni),
             cluster_cidrs: given.cluster_cidr,
             uplinks: given.uplink,
+            mtu: given.mtu,
         };
         check(&network)?;
         Ok(Settings {
@@ -160,6 +169,7 @@ impl Options {
             vxlan_port: self.vxlan_port.or(other.vxlan_port),
             vxlan_vni: self.vxlan_vni.or(other.vxlan_vni),
             uplink: if self.uplink.is_empty() { other.uplink } else { self.uplink },
+            mtu: self.mtu.or(other.mtu),
             socket: self.socket.or(other.socket),
             bpffs: self.bpffs.or(other.bpffs),
             state_dir: self.state_dir.or(other.state_dir),
@@ -201,6 +211,14 @@ fn check(network: &Network) -> Result<(), SettingsError> {
     }
     if network.vxlan_port == 0 {
         return Err(SettingsError::Bad("--vxlan-port", "0 is not a port".to_owned()));
+    }
+    if let Some(mtu) = network.mtu.filter(|mtu| !MTU_RANGE.contains(mtu)) {
+        let what = format!(
+            "{mtu} is not within {} to {}: give the size of the largest IP packet between nodes",
+            MTU_RANGE.start(),
+            MTU_RANGE.end()
+        );
+        return Err(SettingsError::Bad("--mtu", what));
     }
     let bad_name = |name: &&String| name.is_empty() || name.len() > 15 || name.contains('/');
     if let Some(name) = network.uplinks.iter().find(bad_name) {
@@ -264,7 +282,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("agent.toml");
         let text = "node-name = \"b\"\nvxlan-port = 4789\ncluster-cidr = [\"10.0.0.0/8\"]\n\
-                    encapsulation = \"vxlan\"\nuplink = [\"eth7\"]\n";
+                    encapsulation = \"vxlan\"\nuplink = [\"eth7\"]\nmtu = 1400\n";
         std::fs::write(&file, text).unwrap();
         let options =
             Options { config: Some(file.clone()), uplink: vec!["eth1".to_owned()], ..least() };
@@ -273,6 +291,7 @@ mod tests {
         assert_eq!(settings.network.uplinks, ["eth1"]);
         assert_eq!(settings.network.vxlan_port, 4789);
         assert_eq!(settings.network.encapsulation, Encapsulation::Vxlan);
+        assert_eq!(settings.network.mtu, Some(1_400));
         assert_eq!(settings.network.cluster_cidrs.len(), 1);
         std::fs::write(&file, "\nvxlan-prot = 1\n").unwrap();
         let error = complete(options).unwrap_err();
@@ -288,6 +307,8 @@ mod tests {
         };
         assert!(bad(|o| o.vxlan_vni = Some(1 << 24)).contains("--vxlan-vni"));
         assert!(bad(|o| o.vxlan_port = Some(0)).contains("--vxlan-port"));
+        assert!(bad(|o| o.mtu = Some(575)).contains("--mtu: 575 is not within 576 to 65535"));
+        assert!(bad(|o| o.mtu = Some(65_536)).contains("--mtu"));
         assert!(bad(|o| o.uplink = vec!["a/b".to_owned()]).contains("--uplink"));
         let error = bad(|o| o.cluster_cidr = vec!["10.1.0.0/8".parse().unwrap()]);
         assert!(error.contains("write 10.0.0.0/8"), "{error}");

@@ -17,5 +17,6 @@ mod net {
     mod status;
     mod traces;
     mod tunnel;
+    mod ways;
     mod world;
 }

@@ -69,8 +69,8 @@ fn vxlan() {
 
 #[test]
 fn auto_is_direct_on_the_link_and_tunnelled_beyond() {
-    let (mut model, observed) = with(Encapsulation::Auto);
-    model.nodes[2].addresses = vec![ip("192.168.7.13"), ip("fd00:7::13")];
+    let (mut model, mut observed) = with(Encapsulation::Auto);
+    through(&mut observed, &["192.168.1.13", "fd00:1::13"], "eth0", Some("192.168.1.1"));
     let Compiled { state, pod_mtu, .. } = compile(&model, &observed);
     assert_eq!(pod_mtu, 1_450);
     let kind = |cidr| (state.nodes[&net(cidr)].kind, state.nodes[&net(cidr)].mtu);
@@ -79,6 +79,149 @@ fn auto_is_direct_on_the_link_and_tunnelled_beyond() {
     model.nodes.remove(1);
     let flags = compile(&model, &observed).state.config.unwrap().flags;
     assert_eq!(flags, Config::ACCEPT_DIRECT, "another node may see a link where this one does not");
+}
+
+fn through(observed: &mut Observed, nodes: &[&str], device: &str, gateway: Option<&str>) {
+    let routes = nodes.iter().map(|node| (ip(node), fake::route(device, gateway)));
+    observed.peer_routes.extend(routes);
+}
+
+#[test]
+fn auto_is_direct_only_where_the_route_leaves_by_an_uplink() {
+    let (model, mut observed) = with(Encapsulation::Auto);
+    // The address lies within the prefix of the uplink, and yet another device leads there.
+    observed.interfaces.insert("wg0".to_owned(), fake::link("wg0", 3, 1_420, &[]));
+    through(&mut observed, &["192.168.1.13"], "wg0", None);
+    observed.peer_routes.remove(&ip("fd00:1::13"));
+    let Compiled { state, pod_mtu, problems, .. } = compile(&model, &observed);
+    for cidr in ["10.244.3.0/24", "fd00:10:244:3::/64"] {
+        let entry = state.nodes[&net(cidr)];
+        let node = Addr::from(ip("192.168.1.13"));
+        assert_eq!(entry, NodeEntry { node, kind: NodeEntry::TUNNEL, mtu: 1_370 });
+    }
+    assert_eq!(state.nodes[&net("10.244.2.0/24")].kind, NodeEntry::DIRECT);
+    assert_eq!(pod_mtu, 1_370);
+    assert_eq!(problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_node_without_a_route_is_named() {
+    let (model, mut observed) = with(Encapsulation::Auto);
+    observed.peer_routes.retain(|node, _| *node != ip("192.168.1.13"));
+    let compiled = compile(&model, &observed);
+    assert_eq!(compiled.state.nodes[&net("10.244.3.0/24")].kind, NodeEntry::TUNNEL);
+    assert_eq!(compiled.problems.len(), 1);
+    assert!(compiled.problems[0].starts_with("the kernel has no route to c:"));
+    observed.peer_routes.clear();
+    let problems = compile(&model, &observed).problems;
+    assert!(problems[0].contains("no route to b, c"), "{problems:?}");
+}
+
+#[test]
+fn the_narrowest_way_decides() {
+    for (mode, pod_mtu, entry_mtu) in
+        [(Encapsulation::Direct, 1_400, 1_400), (Encapsulation::Vxlan, 1_350, 1_350)]
+    {
+        let (model, mut observed) = with(mode);
+        observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap().mtu = Some(1_400);
+        let Compiled { state, pod_mtu: found, .. } = compile(&model, &observed);
+        assert_eq!(found, pod_mtu);
+        assert_eq!(state.nodes[&net("10.244.3.0/24")].mtu, entry_mtu);
+        let other = state.nodes[&net("10.244.2.0/24")].mtu;
+        assert_eq!(other, if mode == Encapsulation::Direct { 1_500 } else { 1_450 });
+        assert_eq!(state.routes[&net("10.244.0.0/16")].mtu, pod_mtu, "what the error says");
+    }
+}
+
+#[test]
+fn every_next_hop_counts() {
+    let (model, mut observed) = with(Encapsulation::Auto);
+    observed.interfaces.insert("gre1".to_owned(), fake::link("gre1", 3, 1_476, &[]));
+    let route = observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap();
+    route.hops.extend(fake::route("gre1", None).hops);
+    let entry = compile(&model, &observed).state.nodes[&net("10.244.3.0/24")];
+    assert_eq!((entry.kind, entry.mtu), (NodeEntry::TUNNEL, 1_426));
+}
+
+#[test]
+fn one_node_with_ipv6_alone_makes_all_pods_narrower() {
+    let (mut model, observed) = with(Encapsulation::Vxlan);
+    model.nodes[2].addresses.remove(0);
+    let Compiled { state, pod_mtu, .. } = compile(&model, &observed);
+    assert_eq!(pod_mtu, 1_430);
+    assert_eq!(state.nodes[&net("10.244.2.0/24")].mtu, 1_450);
+    assert_eq!(state.nodes[&net("10.244.3.0/24")].mtu, 1_430);
+    assert_eq!(state.routes[&net("10.244.0.0/16")].mtu, 1_430);
+}
+
+#[test]
+fn the_operator_knows_a_narrow_network() {
+    let (mut model, mut observed) = with(Encapsulation::Vxlan);
+    model.network.mtu = Some(1_400);
+    let Compiled { state, pod_mtu, .. } = compile(&model, &observed);
+    assert_eq!((pod_mtu, state.nodes[&net("10.244.2.0/24")].mtu), (1_350, 1_350));
+    observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap().mtu = Some(1_390);
+    assert_eq!(compile(&model, &observed).pod_mtu, 1_340, "a route says less still");
+    model.network.mtu = Some(9_000);
+    let compiled = compile(&model, &observed);
+    assert_eq!(compiled.pod_mtu, 1_340);
+    assert!(compiled.problems[0].starts_with("--mtu 9000 is more than"), "{:?}", compiled.problems);
+    model.network.mtu = Some(1_300);
+    let obstacle = compile(&model, &observed).obstacle.unwrap();
+    assert!(obstacle.contains("raise that of --mtu from 1300 to 1330"), "{obstacle}");
+    model.network.mtu = None;
+    observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap().mtu = Some(1_300);
+    let obstacle = compile(&model, &observed).obstacle.unwrap();
+    assert!(obstacle.contains("that of the way to c (192.168.1.13) from 1300"), "{obstacle}");
+}
+
+#[test]
+fn devices_without_ethernet_carry_tunnels_only() {
+    let bare = |mode| {
+        let (model, mut observed) = with(mode);
+        observed.interfaces.get_mut("eth0").unwrap().medium = Medium::Bare;
+        compile(&model, &observed)
+    };
+    let compiled = bare(Encapsulation::Auto);
+    assert_eq!(compiled.state.nodes[&net("10.244.2.0/24")].kind, NodeEntry::TUNNEL);
+    assert_eq!(compiled.problems, Vec::<String>::new());
+    assert!(!compiled.state.links.contains_key(&("eth0".to_owned(), LinkHook::Ingress)));
+    let problems = bare(Encapsulation::Direct).problems;
+    assert_eq!(problems.len(), 1);
+    let said = ["eth0 has no Ethernet header", "`--encapsulation vxlan`"];
+    assert!(said.iter().all(|said| problems[0].contains(said)), "{problems:?}");
+}
+
+#[test]
+fn direct_through_a_device_that_is_no_uplink_is_told() {
+    let (model, mut observed) = with(Encapsulation::Direct);
+    observed.interfaces.insert("eth1".to_owned(), fake::link("eth1", 3, 1_400, &[]));
+    through(&mut observed, &["192.168.1.13"], "eth1", Some("192.168.9.1"));
+    let Compiled { problems, pod_mtu, .. } = compile(&model, &observed);
+    assert!(problems[0].contains("c is reached through eth1") && problems.len() == 1);
+    assert!(problems[0].contains("`--uplink eth1`"), "{problems:?}");
+    assert_eq!(pod_mtu, 1_400);
+}
+
+#[test]
+fn the_host_sends_to_old_pods_what_they_take() {
+    let (model, mut observed) = with(Encapsulation::Direct);
+    let name = fake::attached("c1", 20, "10.244.1.5", 7).attachment.host_ifname();
+    observed.interfaces.insert(name.clone(), fake::link(&name, 20, 1_450, &[]));
+    let Compiled { state, pod_mtu, .. } = compile(&model, &observed);
+    assert_eq!(pod_mtu, 1_500);
+    assert_eq!(state.routes[&net("10.244.0.0/16")].mtu, 1_450);
+    assert_eq!(state.nodes[&net("10.244.2.0/24")].mtu, 1_500);
+}
+
+#[test]
+fn the_kernel_is_asked_for_the_address_that_packets_carry() {
+    let (mut model, observed) = with(Encapsulation::Auto);
+    model.nodes[0].addresses.remove(1);
+    model.nodes[1].addresses.push(ip("192.168.1.99"));
+    let from = ip("192.168.1.11");
+    let asked = questions(&model, &observed).peers;
+    assert_eq!(asked, [(ip("192.168.1.12"), from), (ip("192.168.1.13"), from)].into());
 }
 
 #[test]
@@ -171,10 +314,13 @@ fn uplinks_stay_while_the_address_is_away() {
 }
 
 #[test]
-fn an_address_of_the_loopback_names_no_uplink() {
+fn an_address_that_no_packet_arrives_at_names_no_uplink() {
     let (mut model, mut observed) = with(Encapsulation::Direct);
     let addresses = std::mem::take(&mut observed.interfaces.get_mut("eth0").unwrap().addresses);
-    observed.interfaces.get_mut("lo").unwrap().addresses.extend(addresses);
+    for (name, address) in ["lo", "dummy0"].into_iter().zip(addresses) {
+        let link = Link { medium: Medium::Nothing, ..fake::link(name, 7, 1_500, &[]) };
+        observed.interfaces.entry(name.to_owned()).or_insert(link).addresses.push(address);
+    }
     let compiled = compile(&model, &observed);
     assert_eq!(compiled.uplinks, Vec::<String>::new());
     assert!(compiled.problems[0].contains("--uplink"), "{:?}", compiled.problems);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Engine;
-use crate::compile::{compile, watched_sysctls};
+use crate::compile::{compile, questions};
 use crate::kernel::{Action, Kernel, KernelError, Observed};
 use crate::plan::{describe, is_drift, kind, plan};
 
@@ -70,15 +70,15 @@ impl<K: Kernel> Engine<K> {
     /// # Errors
     /// When the kernel cannot be asked.
     pub(super) async fn observe(&mut self) -> Result<Observed, KernelError> {
-        let mut asked = watched_sysctls(&self.model, &self.observed);
+        let mut asked = questions(&self.model, &self.observed);
         loop {
             let observed = limited("look at the kernel", self.kernel.observe(&asked)).await?;
             // Which values matter depends on the interfaces that there are.
-            let wanted = watched_sysctls(&self.model, &observed);
-            if wanted.is_subset(&asked) {
+            let wanted = questions(&self.model, &observed).sysctls;
+            if wanted.is_subset(&asked.sysctls) {
                 return Ok(observed);
             }
-            asked.extend(wanted);
+            asked.sysctls.extend(wanted);
         }
     }
 

@@ -10,6 +10,7 @@ mod link;
 mod map;
 mod netlink;
 mod nft;
+mod peers;
 mod preflight;
 mod problem;
 mod route;
@@ -21,21 +22,20 @@ mod watch;
 #[path = "live_tests.rs"]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use cni_shim::names::Pins;
 use dataplane_core::abi::Stats;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use self::error::Context as _;
-use super::{Action, Kernel, KernelError, Observed, State};
+use super::{Action, Event, Kernel, KernelError, Observed, Questions, State};
 
-pub use super::Event;
 pub use preflight::preflight;
 pub use problem::problems;
-pub use watch::watch;
 
 /// `nft` lists the table within this time, or the rest of the look goes on without it.
 const NFT_TIME_MAX: Duration = Duration::from_secs(4);
@@ -49,6 +49,7 @@ pub struct LiveKernel {
     links: link::Links,
     netlink: netlink::Netlink,
     nft: nft::Nft,
+    peers: peers::PeerRoutes,
 }
 
 impl LiveKernel {
@@ -68,7 +69,21 @@ impl LiveKernel {
         let pins = Pins(bpffs.to_path_buf());
         let netlink = netlink::Netlink::open()?;
         let bpf = bpf::Bpf::open(&pins, object)?;
-        Ok(Self { bpf, links: link::Links::new(pins), netlink, nft: nft::Nft::default() })
+        Ok(Self {
+            bpf,
+            links: link::Links::new(pins),
+            netlink,
+            nft: nft::Nft::default(),
+            peers: peers::PeerRoutes::default(),
+        })
+    }
+
+    /// Begins to tell what changes. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the sockets cannot be opened.
+    pub fn watch(&self) -> Result<Receiver<Event>, KernelError> {
+        watch::watch(self.peers.ways())
     }
 }
 
@@ -86,7 +101,7 @@ impl Parts {
 }
 
 impl Kernel for LiveKernel {
-    async fn observe(&mut self, sysctls: &BTreeSet<String>) -> Result<Observed, KernelError> {
+    async fn observe(&mut self, questions: &Questions) -> Result<Observed, KernelError> {
         let mut parts = Parts::default();
         parts.take("pin", self.bpf.restore_pins());
         let raw = self.netlink.links().await?;
@@ -103,14 +118,15 @@ impl Kernel for LiveKernel {
             devices: device::observe(&raw),
             addresses: netlink::host_addresses(&interfaces),
             routes: parts.take("route", self.netlink.routes(&interfaces).await),
-            sysctls: parts.take("sysctl", sysctl::read(sysctls)),
+            sysctls: parts.take("sysctl", sysctl::read(&questions.sysctls)),
             nft: parts.take("nftables", nft),
             links: parts.take("link", links),
             config: parts.take("config", self.bpf.maps.config()),
             pods: parts.take("pod", self.bpf.maps.pods()),
             nodes: parts.take("node", self.bpf.maps.nodes()),
         };
-        Ok(Observed { interfaces, has_ipsec, state, unknown: parts.0 })
+        let peer_routes = self.peers.look(&questions.peers, &interfaces).await?;
+        Ok(Observed { interfaces, has_ipsec, state, peer_routes, unknown: parts.0 })
     }
 
     async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {

@@ -1,9 +1,11 @@
 //! The kernel edge against a real kernel, in a network and a mount namespace of each test's own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_shim::names::Hook;
 use dataplane_core::abi::config::TUNNEL_MAC;
@@ -16,7 +18,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 use crate::kernel::{
-    Device, HOST_DEVICE, HOST_DEVICE_PEER, LinkHook, NftRules, Route, TUNNEL_DEVICE,
+    Device, HOST_DEVICE, HOST_DEVICE_PEER, Hop, LinkHook, NftRules, PeerRoute, Route, TUNNEL_DEVICE,
 };
 
 /// Runs a test on a thread in namespaces of its own, with a bpffs that vanishes with them.
@@ -176,7 +178,8 @@ async fn apply(kernel: &mut LiveKernel, actions: &[Action]) {
 
 async fn observe(kernel: &mut LiveKernel) -> State {
     let sysctls = wanted().sysctls.into_keys().collect();
-    let observed = kernel.observe(&sysctls).await.unwrap();
+    let questions = Questions { sysctls, ..Questions::default() };
+    let observed = kernel.observe(&questions).await.unwrap();
     assert_eq!(observed.unknown, BTreeMap::new());
     observed.state
 }
@@ -325,7 +328,7 @@ fn a_part_that_fails_does_not_hide_the_others() {
         let create = "type hash key 4 value 4 entries 8 name foreign";
         run(&format!("bpftool map create {} {create}", stranger.display()));
         run("ip route del 10.244.0.0/16");
-        let observed = kernel.observe(&BTreeSet::new()).await.unwrap();
+        let observed = kernel.observe(&Questions::default()).await.unwrap();
         assert_eq!(observed.unknown.keys().collect::<Vec<_>>(), [&"link"]);
         assert!(observed.unknown["link"].contains("links/stranger"), "{:?}", observed.unknown);
         assert_eq!(observed.state.routes.len(), 1);
@@ -563,12 +566,16 @@ fn counters_are_summed_over_the_processors() {
 #[test]
 fn changes_are_told() {
     isolated(async |bpffs| {
-        drop(LiveKernel::open(bpffs).unwrap());
-        let mut events = watch().unwrap();
+        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let peers = [("192.168.1.12".parse().unwrap(), "192.168.1.11".parse().unwrap())].into();
+        kernel.observe(&Questions { peers, ..Questions::default() }).await.unwrap();
+        let mut events = kernel.watch().unwrap();
         for command in [
             "ip link add watched type bridge",
             "ip addr add 10.9.9.9/32 dev watched",
             "ip -6 route add blackhole fd00:9::/64 proto 157",
+            "ip route add blackhole 192.168.1.0/24",
+            "ip rule add to 192.168.1.0/24 lookup 100",
             "nft add table inet podwire",
         ] {
             run(command);
@@ -590,7 +597,7 @@ fn changes_are_told() {
 #[test]
 fn more_changes_than_the_socket_holds_do_not_end_the_watch() {
     isolated(async |_| {
-        let mut events = watch().unwrap();
+        let mut events = watch::watch(Arc::default()).unwrap();
         // Nobody reads meanwhile: this thread is the runtime.
         run(
             "for i in $(seq 4000); do echo addr add 10.8.$((i / 250)).$((i % 250))/32 dev lo; done \
@@ -628,4 +635,79 @@ fn a_firewall_that_drops_what_is_forwarded_is_named() {
 #[test]
 fn the_peer_of_the_host_device_is_nothing_of_its_own() {
     assert_eq!(HOST_DEVICE_PEER, format!("{HOST_DEVICE}p"));
+}
+
+#[test]
+fn the_ways_to_nodes_are_those_of_the_kernel() {
+    isolated(async |_| {
+        run("ip link add up0 mtu 1400 type veth peer name up0p && ip link set up0 up && \
+             ip link add up1 type veth peer name up1p && ip link set up1 up && \
+             ip link set up0p up && ip link set up1p up && \
+             ip addr add 192.168.1.11/24 dev up0 && ip addr add fd00:1::11/64 dev up0 nodad && \
+             ip route add 192.168.2.0/24 via 192.168.1.1 mtu 1300 && \
+             ip -6 route add fd00:2::/64 via fd00:1::1 dev up0 mtu 1310 && \
+             ip route add 192.168.3.0/24 nexthop via 192.168.1.1 nexthop dev up1 && \
+             ip nexthop add id 7 via 192.168.1.2 dev up0 && \
+             ip route add 192.168.4.0/24 nhid 7 && \
+             ip route add unreachable 192.168.5.0/24 && \
+             ip route add 192.168.6.0/24 via inet6 fe80::1 dev up0 && \
+             ip rule add from 192.168.1.11 to 192.168.7.0/24 lookup 100 && \
+             ip route add 192.168.7.0/24 dev up1 table 100");
+        let netlink = netlink::Netlink::open().unwrap();
+        let interfaces = netlink::interfaces(&netlink.links().await.unwrap());
+        let from = |to: &str| -> std::net::IpAddr {
+            if to.contains(':') { "fd00:1::11" } else { "192.168.1.11" }.parse().unwrap()
+        };
+        type Row = (&'static str, &'static [(&'static str, &'static str)], u32);
+        let expected: [Row; 10] = [
+            ("192.168.1.12", &[("up0", "")], 0),
+            ("fd00:1::12", &[("up0", "")], 0),
+            ("192.168.2.1", &[("up0", "192.168.1.1")], 1300),
+            ("fd00:2::1", &[("up0", "fd00:1::1")], 1310),
+            ("192.168.3.1", &[("up0", "192.168.1.1"), ("up1", "")], 0),
+            ("192.168.4.1", &[("up0", "192.168.1.2")], 0),
+            ("192.168.5.1", &[], 0),
+            ("192.168.6.1", &[("up0", "fe80::1")], 0),
+            ("192.168.7.1", &[("up1", "")], 0),
+            ("192.168.1.11", &[], 0),
+        ];
+        let asked = expected.iter().map(|(to, ..)| (to.parse().unwrap(), from(to))).collect();
+        let mut routes = peers::PeerRoutes::default();
+        let found = routes.look(&asked, &interfaces).await.unwrap();
+        for (to, hops, mtu) in expected {
+            let hop = |(device, gateway): &(&str, &str)| Hop {
+                device: (*device).to_owned(),
+                gateway: gateway.parse().ok(),
+            };
+            let mtu = (mtu != 0).then_some(mtu);
+            let wanted = PeerRoute { hops: hops.iter().map(hop).collect(), mtu };
+            let wanted = (!hops.is_empty()).then_some(wanted);
+            assert_eq!(found.get(&to.parse().unwrap()), wanted.as_ref(), "{to}");
+        }
+    });
+}
+
+#[test]
+fn thousands_of_nodes_are_asked_for_once() {
+    isolated(async |bpffs| {
+        run("ip link add up0 type veth peer name up0p && ip link set up0 up && \
+             ip link set up0p up && ip addr add 10.1.0.1/16 dev up0");
+        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut events = kernel.watch().unwrap();
+        let node = |n: u16| std::net::IpAddr::from([10, 1, (n >> 8) as u8, (n & 0xff) as u8]);
+        let peers = (2..5_002).map(|n| (node(n), node(1))).collect();
+        let questions = Questions { peers, ..Questions::default() };
+        let mut look = async || kernel.observe(&questions).await.unwrap().peer_routes;
+        assert_eq!(look().await.len(), 5_000);
+        let before = Instant::now();
+        look().await;
+        let again = before.elapsed();
+        run("ip route add 10.1.2.0/24 dev up0 mtu 1400");
+        assert_eq!(next(&mut events).await, Some(Event::Changed));
+        let before = Instant::now();
+        let routes = look().await;
+        println!("5,000 ways: again {again:?}, after a change {:?}", before.elapsed());
+        assert_eq!(routes[&node(0x1ff)].mtu, None);
+        assert_eq!(routes[&node(0x201)].mtu, Some(1_400));
+    });
 }

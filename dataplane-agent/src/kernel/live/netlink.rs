@@ -9,12 +9,12 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use rtnetlink::{AddressMessageBuilder, Handle};
 
 use super::error::{Context as _, refusal};
-use crate::kernel::{HOST_DEVICE, KernelError, Link};
+use crate::kernel::{HOST_DEVICE, KernelError, Link, Medium};
 
 /// The netlink socket of the namespace.
 pub(super) struct Netlink {
@@ -170,6 +170,7 @@ fn raw_link(message: &LinkMessage) -> RawLink {
             mac: Mac::default(),
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            medium: medium(message),
             addresses: Vec::new(),
         },
         flags: message.header.flags,
@@ -198,6 +199,20 @@ fn raw_link(message: &LinkMessage) -> RawLink {
         raw.peer = None;
     }
     raw
+}
+
+fn medium(message: &LinkMessage) -> Medium {
+    let is_dummy = message.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(infos)
+            if infos.contains(&LinkInfo::Kind(InfoKind::Dummy)))
+    });
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the kernel knows sixty of them")]
+    match message.header.link_layer_type {
+        _ if is_dummy => Medium::Nothing,
+        LinkLayerType::Loopback => Medium::Nothing,
+        LinkLayerType::Ether => Medium::Ethernet,
+        _ => Medium::Bare,
+    }
 }
 
 fn link_info(raw: &mut RawLink, infos: &[LinkInfo]) {

@@ -113,10 +113,10 @@ fn is_ours(message: &RouteMessage, host: u32) -> bool {
         && message.attributes.contains(&RouteAttribute::Oif(host))
 }
 
-fn destination(message: &RouteMessage) -> Option<IpNet> {
+pub(super) fn destination(message: &RouteMessage) -> Option<IpNet> {
     let ip = message.attributes.iter().find_map(|attribute| match ip_of(attribute) {
         Some((Field::Destination, ip)) => Some(ip),
-        Some((Field::Source, _)) | None => None,
+        Some((Field::Source | Field::Gateway, _)) | None => None,
     });
     let is_ipv4 = message.header.address_family == AddressFamily::Inet;
     // The default route has no destination.
@@ -158,15 +158,17 @@ fn route(message: &RouteMessage) -> Route {
     Route { source: source.unwrap_or(unspecified), mtu: if is_plain { mtu } else { 0 } }
 }
 
-enum Field {
+pub(super) enum Field {
     Destination,
+    Gateway,
     Source,
 }
 
-fn ip_of(attribute: &RouteAttribute) -> Option<(Field, IpAddr)> {
+pub(super) fn ip_of(attribute: &RouteAttribute) -> Option<(Field, IpAddr)> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others are no addresses of IP")]
     let (field, address) = match attribute {
         RouteAttribute::Destination(address) => (Field::Destination, address),
+        RouteAttribute::Gateway(address) => (Field::Gateway, address),
         RouteAttribute::PrefSource(address) => (Field::Source, address),
         _ => return None,
     };

@@ -1,0 +1,210 @@
+//! Asks the kernel for its routes to other nodes, all at once, and only when they may have changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
+use tokio::time::Instant;
+
+use super::error::Context as _;
+use super::route::{Field, ip_of};
+use super::watch::Ways;
+use crate::kernel::{Hop, KernelError, Link, PeerRoute};
+use crate::model::is_pod_interface;
+
+/// Questions in one datagram: the answers to them fit into the buffer of a socket.
+const BATCH: usize = 64;
+/// Where an event was missed, the answer is this old at most.
+const AGE_MAX: Duration = Duration::from_secs(30);
+
+/// The answers of the last time.
+#[derive(Default)]
+pub(super) struct PeerRoutes {
+    ways: Arc<Ways>,
+    last: Option<Last>,
+}
+
+struct Last {
+    at: Instant,
+    version: u64,
+    peers: BTreeMap<IpAddr, IpAddr>,
+    interfaces: Vec<Link>,
+    routes: BTreeMap<IpAddr, PeerRoute>,
+}
+
+impl PeerRoutes {
+    pub(super) fn ways(&self) -> Arc<Ways> {
+        Arc::clone(&self.ways)
+    }
+
+    /// The ways to these addresses.
+    pub(super) async fn look(
+        &mut self,
+        peers: &BTreeMap<IpAddr, IpAddr>,
+        interfaces: &BTreeMap<String, Link>,
+    ) -> Result<BTreeMap<IpAddr, PeerRoute>, KernelError> {
+        // Before the questions: what changes meanwhile is asked again.
+        let version = self.ways.version();
+        let others = interfaces.values().filter(|link| !is_pod_interface(&link.name));
+        let fresh = self.last.as_ref().filter(|last| {
+            last.version == version
+                && last.at.elapsed() < AGE_MAX
+                && last.peers == *peers
+                && last.interfaces.iter().eq(others.clone())
+        });
+        if let Some(last) = fresh {
+            return Ok(last.routes.clone());
+        }
+        self.ways.set_peers(peers.keys().copied().collect());
+        let names: BTreeMap<u32, &str> =
+            interfaces.values().map(|link| (link.ifindex, link.name.as_str())).collect();
+        let routes =
+            ask_all(peers, &names).await.context(|| "ask for the routes to nodes".to_owned())?;
+        self.last = Some(Last {
+            at: Instant::now(),
+            version,
+            peers: peers.clone(),
+            interfaces: others.cloned().collect(),
+            routes: routes.clone(),
+        });
+        Ok(routes)
+    }
+}
+
+async fn ask_all(
+    peers: &BTreeMap<IpAddr, IpAddr>,
+    names: &BTreeMap<u32, &str>,
+) -> std::io::Result<BTreeMap<IpAddr, PeerRoute>> {
+    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+    socket.socket_mut().bind_auto()?;
+    let mut routes = BTreeMap::new();
+    let peers: Vec<(IpAddr, IpAddr)> = peers.iter().map(|(to, from)| (*to, *from)).collect();
+    for batch in peers.chunks(BATCH) {
+        // The entry of the table itself, as it has all next hops.
+        let answers = ask(&socket, batch, RouteFlags::FibMatch).await?;
+        let mut rest = Vec::new();
+        for (question, answer) in batch.iter().zip(answers) {
+            match answer.map(|message| peer_route(&message, names)) {
+                Some(Some(route)) => drop(routes.insert(question.0, route)),
+                // It names an object with next hops: the kernel chooses one of them.
+                Some(None) => rest.push(*question),
+                None => {}
+            }
+        }
+        if !rest.is_empty() {
+            let answers = ask(&socket, &rest, RouteFlags::empty()).await?;
+            for (question, answer) in rest.iter().zip(answers) {
+                let route = answer.and_then(|message| peer_route(&message, names));
+                routes.extend(route.map(|route| (question.0, route)));
+            }
+        }
+    }
+    Ok(routes)
+}
+
+/// The answers in the order of the questions. The kernel gives one to each, if only an error.
+async fn ask(
+    socket: &TokioSocket,
+    batch: &[(IpAddr, IpAddr)],
+    flags: RouteFlags,
+) -> std::io::Result<Vec<Option<RouteMessage>>> {
+    let mut bytes = Vec::new();
+    for (number, (to, from)) in (1..).zip(batch) {
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(question(*to, *from)));
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::GetRoute(route)) =
+            &mut message.payload
+        {
+            route.header.flags = flags;
+        }
+        message.header.flags = NLM_F_REQUEST;
+        message.header.sequence_number = number;
+        message.finalize();
+        let start = bytes.len();
+        bytes.resize(start.saturating_add(message.buffer_len()), 0);
+        message.serialize(bytes.get_mut(start..).unwrap_or_default());
+    }
+    socket.send_to(&bytes, &SocketAddr::new(0, 0)).await?;
+    let mut answers = vec![None; batch.len()];
+    for _ in 0..batch.len() {
+        let (bytes, _) = socket.recv_from_full().await?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes);
+        let answer = answer.map_err(std::io::Error::other)?;
+        let index = (answer.header.sequence_number as usize).checked_sub(1);
+        let slot = index.and_then(|index| answers.get_mut(index));
+        if let (Some(slot), NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))) =
+            (slot, answer.payload)
+        {
+            *slot = (route.header.kind == RouteType::Unicast).then_some(route);
+        }
+    }
+    Ok(answers)
+}
+
+fn question(to: IpAddr, from: IpAddr) -> RouteMessage {
+    let address = |ip| match ip {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    };
+    let mut message = RouteMessage::default();
+    let (family, bits) =
+        if to.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = bits;
+    message.header.source_prefix_length = bits;
+    message.attributes.push(RouteAttribute::Destination(address(to)));
+    message.attributes.push(RouteAttribute::Source(address(from)));
+    message
+}
+
+/// None when the route does not say where it leads.
+fn peer_route(message: &RouteMessage, names: &BTreeMap<u32, &str>) -> Option<PeerRoute> {
+    let mut hops = BTreeSet::new();
+    hops.extend(hop(None, &message.attributes, names));
+    let mut mtu = None;
+    for attribute in &message.attributes {
+        if let RouteAttribute::MultiPath(list) = attribute {
+            let next = |next: &rtnetlink::packet_route::route::RouteNextHop| {
+                hop(Some(next.interface_index), &next.attributes, names)
+            };
+            hops.extend(list.iter().filter_map(next));
+        }
+        if let RouteAttribute::Metrics(metrics) = attribute {
+            for metric in metrics {
+                if let RouteMetric::Mtu(value @ 1..) = metric {
+                    mtu = Some(*value);
+                }
+            }
+        }
+    }
+    (!hops.is_empty()).then_some(PeerRoute { hops, mtu })
+}
+
+fn hop(
+    index: Option<u32>,
+    attributes: &[RouteAttribute],
+    names: &BTreeMap<u32, &str>,
+) -> Option<Hop> {
+    let mut index = index;
+    let mut gateway = None;
+    for attribute in attributes {
+        if let RouteAttribute::Oif(oif) = attribute {
+            index = Some(*oif);
+        } else if let RouteAttribute::Via(RouteVia::Inet(ip)) = attribute {
+            gateway = Some(IpAddr::V4(*ip));
+        } else if let RouteAttribute::Via(RouteVia::Inet6(ip)) = attribute {
+            gateway = Some(IpAddr::V6(*ip));
+        } else if let Some((Field::Gateway, ip)) = ip_of(attribute) {
+            gateway = Some(ip);
+        }
+    }
+    let device = names.get(&index?)?;
+    Some(Hop { device: (*device).to_owned(), gateway })
+}
