@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Context as _, DECODE, IO, PROTOCOL, TRY_AGAIN, failure};
 use crate::names::{PLUGIN_FILE, PluginFile, beside};
@@ -47,12 +47,21 @@ pub(crate) fn plugin_file(socket: &Path) -> Result<PluginFile, Failure> {
 ///
 /// One that goes away in the middle is asked again when it is back: each call may come twice.
 pub(crate) fn ask(socket: &Path, call: Call, patience: Duration) -> Result<Reply, Failure> {
+    let reply = converse(socket, call, patience)?;
+    if let Reply::Failed(failure) = reply { Err(failure) } else { Ok(reply) }
+}
+
+/// Asks the agent once. An error is that of the way to it; what it refuses is a reply.
+pub(crate) fn ask_once(socket: &Path, call: Call) -> Result<Reply, Failure> {
+    converse(socket, call, Duration::ZERO)
+}
+
+fn converse(socket: &Path, call: Call, patience: Duration) -> Result<Reply, Failure> {
     let deadline = Instant::now() + patience;
     let request = Request { version: PROTOCOL_VERSION, call };
     loop {
         match exchange(socket, &request) {
-            Ok(Reply::Failed(failure)) => return Err(failure),
-            Ok(reply @ (Reply::Added(_) | Reply::Deleted | Reply::Status(_))) => return Ok(reply),
+            Ok(reply) => return Ok(reply),
             Err(MessageError::Io(error)) if is_time_over(&error) || Instant::now() >= deadline => {
                 return Err(no_answer(socket, &error));
             }
@@ -66,6 +75,17 @@ pub(crate) fn ask(socket: &Path, call: Call, patience: Duration) -> Result<Reply
             }
         }
     }
+}
+
+/// The error for a reply to another call.
+pub(crate) fn unfit(reply: &Reply) -> Failure {
+    failure(PROTOCOL, "the agent's answer fits another question", format!("{reply:?}"))
+}
+
+/// For how long the agent has given no sign of life; it does every few seconds.
+pub(crate) fn away(socket: &Path) -> Duration {
+    let modified = beside(socket, PLUGIN_FILE).metadata().and_then(|file| file.modified());
+    modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
 }
 
 fn exchange(socket: &Path, request: &Request) -> Result<Reply, MessageError> {

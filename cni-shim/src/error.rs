@@ -18,8 +18,10 @@ pub const DECODE: u32 = 6;
 pub const INVALID_CONFIG: u32 = 7;
 /// Try again later.
 pub const TRY_AGAIN: u32 = 11;
-/// The plugin cannot serve ADD: the pool is used up.
+/// The plugin cannot serve ADD.
 pub const NOT_AVAILABLE: u32 = 50;
+/// Nor can it, and containers that it has attached may lose connectivity.
+pub const LIMITED: u32 = 51;
 /// Ours: the kernel refused a step.
 pub const KERNEL: u32 = 100;
 /// Ours: the interface is there already.

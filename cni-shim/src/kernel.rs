@@ -5,7 +5,7 @@ mod facts;
 mod namespace;
 mod netlink;
 
-pub(crate) use bpf::{attach, pod_entry, programs, remove_link_pins};
+pub(crate) use bpf::{attach, check_pins, pod_entry, programs, remove_link_pins, renamed};
 pub(crate) use facts::PodFacts;
 pub(crate) use namespace::{inside, open_namespace};
 pub(crate) use netlink::{Netlink, Pair};

@@ -33,6 +33,14 @@ pub struct Attachment {
     pub ifname: String,
 }
 
+/// Every alias of a host side begins so.
+const ALIAS_START: &str = "podwire ";
+
+/// The network in the alias of a host side.
+pub fn network_of_alias(alias: &str) -> Option<&str> {
+    alias.strip_prefix(ALIAS_START)?.split(' ').next()
+}
+
 impl Attachment {
     /// Name of the host side of the veth: `pw` and 13 base32 digits of a SHA-256 over both parts,
     /// 15 bytes, the most that the kernel takes.
@@ -43,6 +51,11 @@ impl Attachment {
         let mut name = base32.encode(&self.hash()[..10]);
         name.truncate(13);
         format!("pw{name}")
+    }
+
+    /// The alias of the host side, for people and for GC.
+    pub fn alias(&self, network: &str, who: &str) -> String {
+        format!("{ALIAS_START}{network} {} {who}", self.ifname)
     }
 
     /// The lock file that ADD, DEL and the sweep take for this attachment, beside the agent's socket.
@@ -58,6 +71,13 @@ impl Attachment {
         hasher.update(self.ifname.as_bytes());
         hasher.finalize().into()
     }
+}
+
+/// Whether an interface has a name as [`Attachment::host_ifname`] makes them.
+pub fn is_pod_interface(name: &str) -> bool {
+    name.len() == 15
+        && name.starts_with("pw")
+        && name.bytes().skip(2).all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
 }
 
 /// A file in the directory of the agent's socket.
@@ -126,8 +146,21 @@ mod tests {
         // An interface: it must not change between versions, or DEL would not find what ADD made.
         assert_eq!(one, "pw3cd42kdiph6uo");
         assert_eq!(one.len(), 15);
+        assert!(is_pod_interface(&one));
+        for other in ["podwire0", "podwire0p", "podwire-vxlan", "pw0", "pwABCDEFGHIJKLM", "eth0"] {
+            assert!(!is_pod_interface(other), "{other}");
+        }
         assert_ne!(one, name("abc", "eth1"));
         assert_ne!(name("ab", "ceth0"), name("abc", "eth0"));
+    }
+
+    #[test]
+    fn aliases_name_the_network() {
+        let attachment = Attachment { container_id: "abc".into(), ifname: "eth0".into() };
+        let alias = attachment.alias("pods", "default/web");
+        assert_eq!(alias, "podwire pods eth0 default/web");
+        assert_eq!(network_of_alias(&alias), Some("pods"));
+        assert_eq!(network_of_alias("somebody's"), None);
     }
 
     #[test]

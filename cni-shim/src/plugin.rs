@@ -59,26 +59,29 @@ fn print(document: &Value, code: ExitCode) -> ExitCode {
 
 fn answer(environment: &Environment, version: &mut &'static str) -> Result<Option<Value>, Failure> {
     let verb = environment.command.as_str();
-    match verb {
+    let since = match verb {
         "VERSION" => return versions().map(Some),
-        "ADD" | "DEL" | "CHECK" => {}
-        "STATUS" | "GC" => {
-            return Err(failure(
-                INCOMPATIBLE_VERSION,
-                format!("{verb} belongs to CNI 1.1.0"),
-                format!("this plugin supports {}", VERSIONS.join(", ")),
-            ));
-        }
+        "ADD" | "DEL" => "0.3.0",
+        "CHECK" => "0.4.0",
+        "STATUS" | "GC" => "1.1.0",
         _ => {
             return Err(failure(
                 INVALID_ENVIRONMENT,
                 format!("CNI_COMMAND is {verb:?}"),
-                "one of ADD, DEL, CHECK, VERSION",
+                "one of ADD, DEL, CHECK, STATUS, GC, VERSION",
             ));
         }
-    }
+    };
     let config = Config::read(std::io::stdin())?;
     *version = config.version()?;
+    let age = |wanted: &str| VERSIONS.iter().position(|known| *known == wanted);
+    if age(version) < age(since) {
+        return Err(failure(
+            INCOMPATIBLE_VERSION,
+            format!("config version does not allow {verb}"),
+            format!("\"cniVersion\" is {version}; {verb} is there from {since} on"),
+        ));
+    }
     config.check_socket()?;
     match verb {
         "ADD" => {
@@ -86,12 +89,9 @@ fn answer(environment: &Environment, version: &mut &'static str) -> Result<Optio
             verbs::add(environment, &config).map(|result| Some(result.to_json(version)))
         }
         "DEL" => verbs::del(environment, &config).map(|()| None),
-        _ if VERSIONS.iter().position(|known| known == version) < Some(2) => Err(failure(
-            INCOMPATIBLE_VERSION,
-            "CHECK belongs to CNI 0.4.0",
-            format!("the configuration says {version}"),
-        )),
-        _ => verbs::check(environment, &config).map(|()| None),
+        "CHECK" => verbs::check(environment, &config).map(|()| None),
+        "STATUS" => verbs::status(&config).map(|()| None),
+        _ => verbs::gc(&config).map(|()| None),
     }
 }
 

@@ -38,6 +38,10 @@ pub enum Call {
     Del(DelCall),
     /// What `podwire-agent status` prints.
     Status,
+    /// Whether an ADD would be served.
+    Ready(ReadyCall),
+    /// Removes what no container uses any more.
+    Gc(GcCall),
 }
 
 /// The request of an ADD, sent when the veth exists with both programs attached and both ends down.
@@ -70,6 +74,24 @@ pub struct DelCall {
     pub attachment: Attachment,
 }
 
+/// The request of a STATUS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadyCall {
+    /// Whether an ADD would take addresses of the node's pools.
+    pub pools: bool,
+}
+
+/// The request of a GC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GcCall {
+    /// `name` of the network configuration.
+    pub network: String,
+    /// The attachments that stay.
+    pub valid: Vec<Attachment>,
+}
+
 /// The agent's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +102,10 @@ pub enum Reply {
     Deleted,
     /// To [`Call::Status`]: the document of `podwire-agent status --output json`.
     Status(Box<serde_json::Value>),
+    /// To [`Call::Ready`]: it would.
+    Ready,
+    /// To [`Call::Gc`].
+    Collected(Collected),
     /// To any call: it failed and changed nothing.
     Failed(Failure),
 }
@@ -92,6 +118,16 @@ pub struct Added {
     pub addresses: Vec<IpAddr>,
     /// MTU of the pod's interface, in bytes.
     pub mtu: u32,
+}
+
+/// What a GC did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Collected {
+    /// How many attachments are gone.
+    pub removed: u64,
+    /// Why others are not.
+    pub failures: Vec<Failure>,
 }
 
 /// An error with the code of the CNI specification (1.1, section 5) or ours from 100 on.

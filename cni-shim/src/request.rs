@@ -15,7 +15,7 @@ use crate::names::{Attachment, DEFAULT_SOCKET};
 use crate::protocol::Failure;
 
 /// Versions of the specification, oldest first.
-pub(crate) const VERSIONS: [&str; 4] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0"];
+pub(crate) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// Longest configuration that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -37,6 +37,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) runtime_config: BTreeMap<String, Value>,
     pub(crate) args: Option<Value>,
+    #[serde(rename = "cni.dev/valid-attachments")]
+    valid_attachments: Option<Value>,
 }
 
 /// The environment of the call (CNI 1.1, section 2).
@@ -182,18 +184,53 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses what ADD cannot do, before anything is touched. DEL and CHECK do not look at it: who
+    /// The network's name.
+    pub(crate) fn network(&self) -> Result<&str, Failure> {
+        let name = self.name();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
+            return Err(failure(
+                INVALID_CONFIG,
+                "\"name\" is missing or no network name",
+                "letters, digits, '_', '.' and '-', a letter or digit first",
+            ));
+        }
+        Ok(name)
+    }
+
+    /// The attachments that GC leaves. Without the list it would have to guess.
+    pub(crate) fn valid_attachments(&self) -> Result<Vec<Attachment>, Failure> {
+        #[derive(Deserialize)]
+        struct Valid {
+            #[serde(rename = "containerID")]
+            container_id: String,
+            ifname: String,
+        }
+        let Some(list) = &self.valid_attachments else {
+            return Err(failure(
+                INVALID_CONFIG,
+                "\"cni.dev/valid-attachments\" is missing",
+                "GC removes what is not in this list, and nothing without it; [] removes all of the \
+                 network",
+            ));
+        };
+        let list: Vec<Valid> = Vec::deserialize(list).map_err(|error| {
+            failure(
+                INVALID_CONFIG,
+                "\"cni.dev/valid-attachments\" is no list of \"containerID\" and \"ifname\"",
+                format!("{error}; nothing was removed"),
+            )
+        })?;
+        let attachment =
+            |valid: Valid| Attachment { container_id: valid.container_id, ifname: valid.ifname };
+        Ok(list.into_iter().map(attachment).collect())
+    }
+
+    /// Refuses what ADD cannot do, before anything is touched. DEL, CHECK and GC do not look at it: who
     /// changes the configuration must still get rid of the pods that he has.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let invalid = |message: &str, details: &str| Err(failure(INVALID_CONFIG, message, details));
-        let name = self.name.as_deref().unwrap_or_default();
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
-            return invalid(
-                "\"name\" is missing or no network name",
-                "letters, digits, '_', '.' and '-', a letter or digit first",
-            );
-        }
+        self.network()?;
         if self.kind.as_deref().unwrap_or_default().is_empty() {
             return invalid("\"type\" is missing", "the plugin's name, \"podwire\"");
         }
@@ -286,7 +323,7 @@ mod tests {
             ("[]", DECODE),
             ("{\"name\": 1}", DECODE),
             (r#"{"name":"n","type":"podwire"}"#, INCOMPATIBLE_VERSION),
-            (r#"{"cniVersion":"1.1.0","name":"n","type":"podwire"}"#, INCOMPATIBLE_VERSION),
+            (r#"{"cniVersion":"1.2.0","name":"n","type":"podwire"}"#, INCOMPATIBLE_VERSION),
             (r#"{"cniVersion":"1.0.0","type":"podwire"}"#, INVALID_CONFIG),
             (r#"{"cniVersion":"1.0.0","name":"/n","type":"podwire"}"#, INVALID_CONFIG),
             (r#"{"cniVersion":"1.0.0","name":"n"}"#, INVALID_CONFIG),

@@ -27,6 +27,9 @@ pub(crate) struct Interface {
     pub(crate) mac: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) sandbox: String,
+    /// From 1.1.0 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<u32>,
 }
 
 /// An address of the pod.
@@ -72,6 +75,11 @@ impl AddResult {
         let mut document = json!(self);
         document["cniVersion"] = version.into();
         document["dns"] = json!({});
+        if version != "1.1.0" {
+            for interface in document["interfaces"].as_array_mut().into_iter().flatten() {
+                interface.as_object_mut().map(|interface| interface.remove("mtu"));
+            }
+        }
         if !version.starts_with("1.") {
             for (entry, ip) in document["ips"].as_array_mut().into_iter().flatten().zip(&self.ips) {
                 entry["version"] = if ip.address.addr().is_ipv4() { "4" } else { "6" }.into();
@@ -111,6 +119,7 @@ mod tests {
             name: name.into(),
             mac: mac_text([2, 0, 0, 0, 0, 0xff]),
             sandbox: sandbox.into(),
+            mtu: Some(1450),
         };
         let addresses = ["10.244.1.2", "fd00::2"].map(|ip| ip.parse().expect("an address"));
         AddResult::new(interface("pwx", ""), interface("eth0", "/run/netns/x"), &addresses)
@@ -127,6 +136,8 @@ mod tests {
         assert_eq!(new["interfaces"][1]["sandbox"], "/run/netns/x");
         assert!(new["interfaces"][0]["sandbox"].is_null());
         assert_eq!(new["routes"][1], json!({"dst": "::/0", "gw": "fe80::1"}));
+        assert!(new["interfaces"][1]["mtu"].is_null(), "{new}");
+        assert_eq!(result().to_json("1.1.0")["interfaces"][1]["mtu"], 1450);
         let old = result().to_json("0.4.0");
         assert_eq!(old["ips"][0]["version"], "4");
         assert_eq!(old["ips"][1]["version"], "6");
@@ -135,10 +146,14 @@ mod tests {
 
     #[test]
     fn a_result_can_be_read_back() {
-        for version in ["0.3.0", "1.0.0"] {
+        for (version, has_mtu) in [("0.3.0", false), ("1.0.0", false), ("1.1.0", true)] {
             let read: AddResult =
                 serde_json::from_value(result().to_json(version)).expect("a result");
-            assert_eq!(read, result());
+            let mut wanted = result();
+            for interface in wanted.interfaces.iter_mut().filter(|_| !has_mtu) {
+                interface.mtu = None;
+            }
+            assert_eq!(read, wanted, "{version}");
         }
     }
 }

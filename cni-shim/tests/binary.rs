@@ -51,7 +51,7 @@ fn version_names_what_is_supported() {
     let answer = run(&[("CNI_COMMAND", "VERSION")], r#"{"cniVersion":"0.4.0"}"#);
     assert!(answer.success);
     assert_eq!(answer.document["cniVersion"], "0.4.0");
-    let versions = json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0"]);
+    let versions = json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
     assert_eq!(answer.document["supportedVersions"], versions);
 }
 
@@ -60,7 +60,7 @@ fn version_by_hand_needs_no_input() {
     for input in ["", "\n"] {
         let answer = run(&[("CNI_COMMAND", "VERSION")], input);
         assert!(answer.success, "{input:?}: {}", answer.document);
-        assert_eq!(answer.document["cniVersion"], "1.0.0");
+        assert_eq!(answer.document["cniVersion"], "1.1.0");
     }
     let garbage = run(&[("CNI_COMMAND", "VERSION")], "{");
     assert_eq!(garbage.document["code"], 6, "{}", garbage.document);
@@ -86,15 +86,20 @@ fn version_on_a_terminal_does_not_wait() {
 #[test]
 fn refusals_are_documents_with_the_code_of_the_specification() {
     let good = config(NOWHERE);
-    let other_version = good.replace("1.0.0", "1.1.0");
+    let other_version = good.replace("1.0.0", "1.2.0");
+    let newest = good.replace("1.0.0", "1.1.0");
     let old_version = good.replace("1.0.0", "0.3.1");
     let own = "/proc/self/ns/net";
     type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u64);
-    let rows: [Row<'_>; 12] = [
+    let rows: [Row<'_>; 16] = [
         ("no command", vec![], &good, 4),
         ("unknown command", vec![("CNI_COMMAND", "UPDATE")], &good, 4),
-        ("STATUS", call("STATUS", "").into(), &good, 1),
-        ("GC", call("GC", "").into(), &good, 1),
+        ("STATUS before 1.1.0", call("STATUS", "").into(), &good, 1),
+        ("GC before 1.1.0", call("GC", "").into(), &good, 1),
+        ("STATUS of a newer version", call("STATUS", "").into(), &other_version, 1),
+        ("STATUS alone", vec![("CNI_COMMAND", "STATUS")], &newest, 50),
+        ("GC without a list", vec![("CNI_COMMAND", "GC")], &newest, 7),
+        ("GC without a list", call("GC", "").into(), &newest, 7),
         ("newer version", call("ADD", own).into(), &other_version, 1),
         ("CHECK before 0.4.0", call("CHECK", own).into(), &old_version, 1),
         ("no JSON", call("ADD", own).into(), "{", 6),
@@ -113,6 +118,28 @@ fn refusals_are_documents_with_the_code_of_the_specification() {
             assert!(!text.is_empty(), "{name}: no {key}: {}", answer.document);
         }
     }
+}
+
+#[test]
+fn gc_removes_nothing_without_a_whole_list() {
+    for list in [json!(null), json!({}), json!([{"containerID": "c"}]), json!(["c"])] {
+        let mut input: Value = serde_json::from_str(&config(NOWHERE)).expect("JSON");
+        input["cniVersion"] = "1.1.0".into();
+        input["cni.dev/valid-attachments"] = list.clone();
+        let answer = run(&[("CNI_COMMAND", "GC")], &input.to_string());
+        assert_eq!(answer.document["code"], 7, "{list}: {}", answer.document);
+        let text = answer.document["msg"].as_str().unwrap_or_default();
+        assert!(text.contains("cni.dev/valid-attachments"), "{}", answer.document);
+    }
+}
+
+#[test]
+fn status_refuses_what_add_refuses() {
+    let mut input: Value = serde_json::from_str(&config(NOWHERE)).expect("JSON");
+    input["cniVersion"] = "1.1.0".into();
+    input["runtimeConfig"] = json!({"bandwidth": {"ingressRate": 1}});
+    let answer = run(&[("CNI_COMMAND", "STATUS")], &input.to_string());
+    assert_eq!(answer.document["code"], 2, "{}", answer.document);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The one task that owns the model and the kernel: everything that changes either goes through here.
 
 mod attach;
+mod collect;
 mod orphans;
+mod ready;
 mod reconcile;
 mod report;
 mod sweep;
@@ -201,6 +203,14 @@ impl<K: Kernel> Engine<K> {
                 Err(failure) => Reply::Failed(failure),
             },
             Call::Status => self.status_reply().await,
+            Call::Ready(call) => match self.ready(&call) {
+                Ok(()) => Reply::Ready,
+                Err(failure) => Reply::Failed(failure),
+            },
+            Call::Gc(call) => match self.collect(&call).await {
+                Ok(collected) => Reply::Collected(collected),
+                Err(failure) => Reply::Failed(failure),
+            },
         };
         // A client that went away finds what it asked for by asking again.
         let _ = command.reply.send(reply);

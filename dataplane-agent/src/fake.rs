@@ -64,7 +64,8 @@ pub(crate) fn link(name: &str, ifindex: u32, mtu: u32, addresses: &[&str]) -> Li
     let mac = Mac::new([2, 0, 0, 0, 0, u8::try_from(ifindex & 0xff).unwrap()]);
     let medium = if name == "lo" { Medium::Nothing } else { Medium::Ethernet };
     let addresses = addresses.iter().map(|text| text.parse::<IpNet>().unwrap()).collect();
-    Link { name: name.to_owned(), ifindex, mac, mtu, up: true, medium, addresses }
+    let alias = String::new();
+    Link { name: name.to_owned(), alias, ifindex, mac, mtu, up: true, medium, addresses }
 }
 
 pub(crate) fn attached(container: &str, ifindex: u32, address: &str, generation: u64) -> Attached {

@@ -11,6 +11,8 @@ use cni_shim::names::Hook;
 use dataplane_core::abi::{Addr, Config, Mac, NodeEntry, PodEntry, Stats};
 use ipnet::IpNet;
 
+use crate::model::is_pod_interface;
+
 /// The device between the host stack and the pods.
 pub const HOST_DEVICE: &str = "podwire0";
 /// Its peer, which only has to exist.
@@ -125,6 +127,8 @@ impl From<AddrKey> for Addr {
 pub struct Link {
     /// Its name.
     pub name: String,
+    /// What `ip link` shows as its alias.
+    pub alias: String,
     /// Its index.
     pub ifindex: u32,
     /// Its address; zero for devices without one.
@@ -208,6 +212,14 @@ pub struct Observed {
     /// Parts of the state that could not be looked at, by the kind of their actions, and why not:
     /// what is empty there is not known to be missing.
     pub unknown: BTreeMap<&'static str, String>,
+}
+
+impl Observed {
+    /// The interface of a pod that somebody has renamed.
+    pub fn renamed(&self, ifindex: u32) -> Option<&Link> {
+        let by_index = self.interfaces.values().find(|link| link.ifindex == ifindex);
+        by_index.filter(|link| !is_pod_interface(&link.name))
+    }
 }
 
 /// One step towards the wanted state. Each can be repeated, and each fails alone.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use cni_shim::names::Attachment;
+pub use cni_shim::names::is_pod_interface;
 use dataplane_core::abi::{Mac, PodEntry};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -152,13 +153,6 @@ impl Attached {
     }
 }
 
-/// Whether an interface has a name as the plugin gives them to host sides: `pw` and 13 base32 digits.
-pub fn is_pod_interface(name: &str) -> bool {
-    name.len() == 15
-        && name.starts_with("pw")
-        && name.bytes().skip(2).all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
-}
-
 /// The address that a node reserves for itself in one of its pod networks: the first after the network's.
 pub fn gateway(cidr: &IpNet) -> IpAddr {
     match cidr.network() {
@@ -170,15 +164,6 @@ pub fn gateway(cidr: &IpNet) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_pod_interfaces() {
-        let attachment = Attachment { container_id: "c".into(), ifname: "eth0".into() };
-        assert!(is_pod_interface(&attachment.host_ifname()));
-        for other in ["podwire0", "podwire0p", "podwire-vxlan", "pw0", "pwABCDEFGHIJKLM", "eth0"] {
-            assert!(!is_pod_interface(other), "{other}");
-        }
-    }
 
     #[test]
     fn gateways() {

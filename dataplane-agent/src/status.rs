@@ -232,7 +232,9 @@ pub fn ask(socket: &Path) -> Result<serde_json::Value, StatusError> {
     match exchange(&mut stream).map_err(|source| StatusError::Stuck { socket: at(), source })? {
         Reply::Status(status) => Ok(*status),
         Reply::Failed(source) => Err(StatusError::Refused { socket: at(), source }),
-        Reply::Added(_) | Reply::Deleted => Err(StatusError::Other { socket: at() }),
+        Reply::Added(_) | Reply::Deleted | Reply::Ready | Reply::Collected(_) => {
+            Err(StatusError::Other { socket: at() })
+        }
     }
 }
 

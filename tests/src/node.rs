@@ -239,7 +239,7 @@ impl Node {
     /// The network configuration.
     pub fn cni_configuration(&self) -> Value {
         json!({
-            "cniVersion": "1.0.0",
+            "cniVersion": "1.1.0",
             "name": "podwire",
             "type": "podwire",
             "socket": self.socket(),
@@ -296,7 +296,7 @@ impl Drop for Node {
 /// A call of the CNI plugin.
 #[derive(Clone, Copy, Debug)]
 pub struct CniCall<'a> {
-    /// `ADD`, `DEL`, `CHECK`, `VERSION`.
+    /// `ADD`, `DEL`, `CHECK`, `STATUS`, `GC`, `VERSION`.
     pub command: &'a str,
     /// The container.
     pub container_id: &'a str,

@@ -1,10 +1,13 @@
 //! Clusters of network namespaces with real agents, the real plugin, and real sockets.
 
 mod net {
+    mod available;
     mod bad_input;
     mod check;
+    mod deleted;
     mod flows;
     mod forged;
+    mod garbage;
     mod healing;
     mod hosts;
     mod killed;

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
-use aya::programs::links::FdLink;
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType};
-use dataplane_core::abi::names::{MAP_PODS, PROGRAM_FROM_POD, PROGRAM_TO_POD};
+use dataplane_core::abi::names::{MAP_PODS, MAPS, PROGRAM_FROM_POD, PROGRAM_TO_POD, PROGRAMS};
 use dataplane_core::abi::{Addr, PodEntry};
+use nix::net::if_::if_indextoname;
 
-use crate::error::{Context as _, KERNEL, TRY_AGAIN, failure};
-use crate::names::{Hook, Pins};
+use crate::error::{Context as _, KERNEL, LIMITED, TRY_AGAIN, failure};
+use crate::names::{Hook, Pins, is_pod_interface};
 use crate::protocol::Failure;
 
 const fn program_of(hook: Hook) -> (&'static str, TcAttachType) {
@@ -39,6 +40,21 @@ pub(crate) fn attach(pins: &Pins, ifname: &str, hook: Hook) -> Result<u32, Failu
     remove(&pin)?;
     link.pin(&pin).context(KERNEL, || format!("pin {}", pin.display()))?;
     Ok(id)
+}
+
+/// Looks whether all programs and maps are pinned.
+pub(crate) fn check_pins(pins: &Pins) -> Result<(), Failure> {
+    let programs = PROGRAMS.iter().map(|name| pins.program(name));
+    let maps = MAPS.iter().map(|name| pins.map(name));
+    match programs.chain(maps).find(|pin| !pin.exists()) {
+        Some(pin) => Err(failure(
+            LIMITED,
+            format!("{} is missing", pin.display()),
+            "without it no pod can be attached, and an agent that starts cannot take over those that \
+             run: see that podwire-agent runs and that bpffs is mounted where the runtime sees it",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The id of the pinned program of a hook, and the ids of those that run there.
@@ -75,6 +91,31 @@ pub(crate) fn pod_entry(pins: &Pins, ip: IpAddr) -> Result<Option<PodEntry>, Fai
         Err(aya::maps::MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(error).context(KERNEL, what),
     }
+}
+
+/// The name that somebody has given to the host side of a veth: its links know which interface it is.
+pub(crate) fn renamed(pins: &Pins, ifname: &str) -> Option<String> {
+    let index = [Hook::Ingress, Hook::Egress]
+        .into_iter()
+        .find_map(|hook| linked_interface(&pins.link(ifname, hook)))?;
+    let name = if_indextoname(index).ok()?.into_string().ok()?;
+    // Another pod's, if ours has been moved to another namespace.
+    Some(name).filter(|name| !is_pod_interface(name))
+}
+
+/// The index of the interface on which a pinned link is. The library does not tell, but the kernel does,
+/// beside the descriptor that the library has.
+fn linked_interface(pin: &Path) -> Option<u32> {
+    let link = FdLink::from(PinnedLink::from_pin(pin).ok()?);
+    let id = link.info().ok()?.id();
+    let files = std::fs::read_dir("/proc/self/fdinfo").ok()?.flatten();
+    files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).find_map(|text| {
+        let number = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next()?.parse::<u32>().ok()
+        };
+        number("ifindex:").filter(|_| number("link_id:") == Some(id))
+    })
 }
 
 /// Removes the pins of both links, and with them the links of an interface that is gone.

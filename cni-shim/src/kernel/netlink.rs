@@ -170,12 +170,14 @@ impl Netlink {
         Ok(())
     }
 
-    /// Removes an interface; one that is gone is removed.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
-        let Some(link) = self.link(name)? else { return Ok(()) };
+    /// Removes an interface; false if there is none.
+    pub(crate) fn remove(&self, name: &str) -> Result<bool, Failure> {
+        let Some(link) = self.link(name)? else { return Ok(false) };
         match self.wait(self.handle.link().del(link.ifindex).execute()) {
-            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(()),
-            result => result.context(KERNEL, || format!("remove the interface {name}")),
+            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(true),
+            result => {
+                result.map(|()| true).context(KERNEL, || format!("remove the interface {name}"))
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::agent::{self, AGENT_WAIT_MAX};
-use crate::error::{ALREADY_ATTACHED, PROTOCOL, failure};
+use crate::error::{ALREADY_ATTACHED, failure};
 use crate::fault;
 use crate::kernel::{self, Netlink, Pair};
 use crate::names::{Attachment, Hook, Pins};
@@ -100,11 +100,13 @@ fn attach(job: &Job, netlink: &Netlink, asked: &mut bool) -> Result<AddResult, F
         name: job.host_ifname.clone(),
         mac: mac_text(pair.host_mac),
         sandbox: String::new(),
+        mtu: Some(added.mtu),
     };
     let pod = Interface {
         name: ifname.clone(),
         mac: mac_text(pair.pod_mac),
         sandbox: job.netns_path.clone(),
+        mtu: Some(added.mtu),
     };
     Ok(AddResult::new(host, pod, &added.addresses))
 }
@@ -134,7 +136,7 @@ impl Job {
     /// What `ip link` shows people.
     fn alias(&self) -> String {
         let who = if self.pod.is_empty() { &self.attachment.container_id } else { &self.pod };
-        format!("podwire {} {} {who}", self.network, self.attachment.ifname)
+        self.attachment.alias(&self.network, who)
     }
 
     fn ask(&self, pair: &Pair, program_ids: [u32; 2]) -> Result<Added, Failure> {
@@ -148,13 +150,7 @@ impl Job {
             pod_mac: pair.pod_mac,
             program_ids,
         };
-        match agent::ask(&self.socket, Call::Add(Box::new(call)), AGENT_WAIT_MAX)? {
-            Reply::Added(added) => Ok(added),
-            other @ (Reply::Deleted | Reply::Status(_) | Reply::Failed(_)) => Err(failure(
-                PROTOCOL,
-                "the agent's answer fits another question",
-                format!("{other:?}"),
-            )),
-        }
+        let reply = agent::ask(&self.socket, Call::Add(Box::new(call)), AGENT_WAIT_MAX)?;
+        if let Reply::Added(added) = reply { Ok(added) } else { Err(agent::unfit(&reply)) }
     }
 }

@@ -25,16 +25,16 @@ pub(crate) fn del(environment: &Environment, config: &Config) -> Result<(), Fail
         // Another call works on this interface.
         return lock.map(drop);
     }
-    let file = agent::plugin_file(&socket);
-    let patience = if file.is_ok() { PATIENCE } else { Duration::ZERO };
+    let pins = agent::plugin_file(&socket).map(|file| Pins(file.bpffs));
+    let patience = if pins.is_ok() { PATIENCE } else { Duration::ZERO };
     let asked = agent::ask(&socket, Call::Del(DelCall { attachment }), patience);
     let asked = match asked {
         Err(error) if !matches!(error.code, TRY_AGAIN | PROTOCOL) => Err(error),
         Ok(_) | Err(_) => Ok(()),
     };
-    let removed = Netlink::open().and_then(|netlink| netlink.remove(&host_ifname));
-    let unpinned = match file {
-        Ok(file) => kernel::remove_link_pins(&Pins(file.bpffs), &host_ifname),
+    let removed = remove(&host_ifname, pins.as_ref().ok());
+    let unpinned = match &pins {
+        Ok(pins) => kernel::remove_link_pins(pins, &host_ifname),
         Err(_) => Ok(()),
     };
     let failed: Vec<Failure> =
@@ -45,5 +45,17 @@ pub(crate) fn del(environment: &Environment, config: &Config) -> Result<(), Fail
             let more: String = rest.iter().map(|error| format!("; {error}")).collect();
             Err(failure(first.code, first.message.clone(), format!("{}{more}", first.details)))
         }
+    }
+}
+
+/// Removes the interface, also where somebody has renamed it.
+fn remove(host_ifname: &str, pins: Option<&Pins>) -> Result<(), Failure> {
+    let netlink = Netlink::open()?;
+    if netlink.remove(host_ifname)? {
+        return Ok(());
+    }
+    match pins.and_then(|pins| kernel::renamed(pins, host_ifname)) {
+        Some(name) => netlink.remove(&name).map(drop),
+        None => Ok(()),
     }
 }

@@ -73,7 +73,7 @@ impl<K: Kernel> Engine<K> {
         Ok(())
     }
 
-    fn check_ready(&self) -> Result<(), Failure> {
+    pub(super) fn check_ready(&self) -> Result<(), Failure> {
         if let Some(why) = &self.compiled.obstacle {
             return Err(failure::try_again("this node cannot have pods", why));
         }

@@ -61,13 +61,16 @@ impl<K: Kernel> Engine<K> {
 /// Attachments and pins whose interface does not exist.
 fn missing(model: &Model, observed: &Observed) -> BTreeSet<String> {
     let index = |name: &str| observed.interfaces.get(name).map(|link| link.ifindex);
+    let is_there =
+        |name: &str, ifindex| index(name) == Some(ifindex) || observed.renamed(ifindex).is_some();
     let attached = model
         .attachments
         .iter()
-        .filter(|(name, attached)| index(name) != Some(attached.ifindex))
+        .filter(|(name, attached)| !is_there(name, attached.ifindex))
         .map(|(name, _)| name);
     let unnamed = model.orphans.keys();
     let pinned = observed.state.links.keys().map(|(name, _)| name);
-    let without = unnamed.chain(pinned).filter(|name| index(name).is_none());
+    let known = |name: &String| model.attachments.contains_key(name);
+    let without = unnamed.chain(pinned).filter(|name| index(name).is_none() && !known(name));
     attached.chain(without).filter(|name| is_pod_interface(name)).cloned().collect()
 }

@@ -13,6 +13,8 @@ use crate::fake::{self, FakeKernel};
 use crate::kernel::{Action, AddrKey, HOST_DEVICE, LinkHook, TUNNEL_DEVICE};
 use crate::store::{make_plugin_locks, plugin_lock_number};
 
+mod gc;
+
 struct Node {
     directory: TempDir,
     kernel: FakeKernel,

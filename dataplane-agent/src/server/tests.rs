@@ -51,10 +51,8 @@ async fn exchange(socket: &Path, bytes: Vec<u8>) -> Result<Reply, MessageError> 
 }
 
 fn code(reply: &Reply) -> u32 {
-    match reply {
-        Reply::Failed(failure) => failure.code,
-        Reply::Added(_) | Reply::Deleted | Reply::Status(_) => panic!("{reply:?}"),
-    }
+    let Reply::Failed(failure) = reply else { panic!("{reply:?}") };
+    failure.code
 }
 
 #[tokio::test]
@@ -102,13 +100,10 @@ async fn an_engine_that_takes_too_long_is_said_to_be_busy() {
     let good = encode(&del(PROTOCOL_VERSION)).unwrap();
     // The first is taken and not answered, the second waits in the channel, the third before it.
     for _ in 0..3 {
-        match exchange(&socket, good.clone()).await.unwrap() {
-            Reply::Failed(failure) => {
-                assert_eq!(failure.code, cni_shim::error::TRY_AGAIN, "{failure}");
-                assert!(failure.message.contains("busy"), "{failure}");
-            }
-            reply @ (Reply::Added(_) | Reply::Deleted | Reply::Status(_)) => panic!("{reply:?}"),
-        }
+        let reply = exchange(&socket, good.clone()).await.unwrap();
+        let Reply::Failed(failure) = reply else { panic!("{reply:?}") };
+        assert_eq!(failure.code, cni_shim::error::TRY_AGAIN, "{failure}");
+        assert!(failure.message.contains("busy"), "{failure}");
     }
     assert!(taken.await.unwrap().is_some());
     task.abort();

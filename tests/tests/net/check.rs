@@ -70,7 +70,9 @@ fn check_needs_the_result_of_add() {
 fn add_and_check_in_older_versions() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
-        for (version, has_check) in [("0.3.1", false), ("0.4.0", true), ("1.0.0", true)] {
+        for (version, has_check) in
+            [("0.3.1", false), ("0.4.0", true), ("1.0.0", true), ("1.1.0", true)]
+        {
             let pod = node.bare_pod()?;
             let netns = pod.netns();
             let call =
@@ -80,7 +82,7 @@ fn add_and_check_in_older_versions() {
             let added = node.cni_with(&call("ADD"), &configuration)?;
             let result = added.map_err(|error| anyhow!("ADD in {version}: {error}"))?;
             ensure!(result["cniVersion"] == version, "{result}");
-            let wanted = if version == "1.0.0" {
+            let wanted = if version.starts_with("1.") {
                 [Value::Null, Value::Null]
             } else {
                 ["4", "6"].map(Value::from)
@@ -88,6 +90,8 @@ fn add_and_check_in_older_versions() {
             for (ip, family) in wanted.iter().enumerate() {
                 ensure!(result["ips"][ip]["version"] == *family, "{version}: {result}");
             }
+            let mtu = &result["interfaces"][1]["mtu"];
+            ensure!(mtu.is_u64() == (version == "1.1.0"), "{version}: {result}");
             for previous in [result.clone(), chained(result)?] {
                 configuration["prevResult"] = previous;
                 match node.cni_with(&call("CHECK"), &configuration)? {

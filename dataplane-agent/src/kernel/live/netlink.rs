@@ -166,6 +166,7 @@ fn raw_link(message: &LinkMessage) -> RawLink {
     let mut raw = RawLink {
         link: Link {
             name: String::new(),
+            alias: String::new(),
             ifindex: message.header.index,
             mac: Mac::default(),
             mtu: 0,
@@ -184,6 +185,7 @@ fn raw_link(message: &LinkMessage) -> RawLink {
         #[expect(clippy::wildcard_enum_match_arm, reason = "a link has a hundred attributes")]
         match attribute {
             LinkAttribute::IfName(name) => raw.link.name.clone_from(name),
+            LinkAttribute::IfAlias(alias) => raw.link.alias.clone_from(alias),
             LinkAttribute::Mtu(mtu) => raw.link.mtu = *mtu,
             LinkAttribute::Address(bytes) => {
                 raw.link.mac = bytes.as_slice().try_into().map(Mac::new).unwrap_or_default();
