@@ -8,4 +8,4 @@ mod netlink;
 pub(crate) use bpf::{attach, check_pins, pod_entry, programs, remove_link_pins, renamed};
 pub(crate) use facts::PodFacts;
 pub(crate) use namespace::{inside, open_namespace};
-pub(crate) use netlink::{Netlink, Pair};
+pub(crate) use netlink::{LinkFacts, Netlink, Pair};

@@ -9,9 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 
 use super::netlink::{LinkFacts, Netlink};
@@ -22,9 +26,10 @@ use crate::protocol::Failure;
 #[derive(Debug)]
 pub(crate) struct PodFacts {
     pub(crate) link: LinkFacts,
-    pub(crate) addresses: BTreeSet<IpAddr>,
-    /// Gateways of default routes by this interface.
-    pub(crate) default_gateways: BTreeSet<IpAddr>,
+    pub(crate) addresses: BTreeSet<IpNet>,
+    /// Destinations and gateways of the routes by this interface.
+    pub(crate) routes: BTreeSet<(IpNet, Option<IpAddr>)>,
+    /// The permanent ones.
     pub(crate) neighbours: BTreeMap<IpAddr, [u8; 6]>,
 }
 
@@ -57,36 +62,52 @@ impl Netlink {
                 .filter(|message| message.header.index == index)
                 .filter_map(address)
                 .collect(),
-            default_gateways: routes
-                .iter()
-                .filter_map(|route| default_gateway(route, index))
-                .collect(),
+            routes: routes.iter().filter_map(|message| route(message, index)).collect(),
             neighbours: neighbours
                 .iter()
                 .filter(|message| message.header.ifindex == index)
+                .filter(|message| message.header.state == NeighbourState::Permanent)
                 .filter_map(neighbour)
                 .collect(),
         }))
     }
 }
 
-fn address(message: &AddressMessage) -> Option<IpAddr> {
-    message.attributes.iter().find_map(|attribute| match attribute {
+fn address(message: &AddressMessage) -> Option<IpNet> {
+    let ip = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Address(ip) => Some(*ip),
         _ => None,
-    })
+    })?;
+    IpNet::new(ip, message.header.prefix_len).ok()
 }
 
-fn default_gateway(message: &RouteMessage, index: u32) -> Option<IpAddr> {
-    let by_us = message.attributes.contains(&RouteAttribute::Oif(index));
-    if !by_us || message.header.destination_prefix_length != 0 {
+fn route(message: &RouteMessage, index: u32) -> Option<(IpNet, Option<IpAddr>)> {
+    if !message.attributes.contains(&RouteAttribute::Oif(index)) {
         return None;
     }
-    message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+    let gateway = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
         _ => None,
-    })
+    });
+    let destination = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    let destination = destination.or(match message.header.address_family {
+        AddressFamily::Inet => Some(Ipv4Addr::UNSPECIFIED.into()),
+        AddressFamily::Inet6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+        _ => None,
+    })?;
+    let length = message.header.destination_prefix_length;
+    Some((IpNet::new(destination, length).ok()?, gateway))
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, [u8; 6])> {

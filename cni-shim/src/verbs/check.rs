@@ -4,14 +4,16 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use dataplane_core::abi::config::GATEWAY_MAC;
+use dataplane_core::abi::{Mac, PodEntry};
+use ipnet::IpNet;
 
 use crate::agent;
 use crate::error::{CHECK_FAILED, Context as _, DECODE, INVALID_CONFIG, failure};
-use crate::kernel::{self, Netlink, PodFacts};
+use crate::kernel::{self, LinkFacts, Netlink, PodFacts};
 use crate::names::{Hook, Pins};
 use crate::protocol::Failure;
 use crate::request::{Config, Environment};
-use crate::result::{AddResult, gateway, mac_text};
+use crate::result::{AddResult, Interface, Route, gateway, mac_text};
 
 /// Checks that an attachment is as ADD left it; names the first difference.
 pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Failure> {
@@ -34,9 +36,16 @@ pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Fa
     let host = Netlink::open()?
         .link(&host_ifname)?
         .ok_or_else(|| differs(format!("the host side {host_ifname} is gone")))?;
-    expect(&format!("{host_ifname} is up"), &true, &host.up)?;
     expect(&format!("MAC of {host_ifname}"), &mac_text(GATEWAY_MAC.octets), &mac_text(host.mac))?;
-    expect(&format!("MTU of {host_ifname}"), &pod.link.mtu, &host.mtu)?;
+    let sides = [(&host_ifname, &host, false), (&attachment.ifname, &pod.link, true)];
+    for (ifname, link, in_sandbox) in sides {
+        let is_it = |i: &&Interface| i.name == *ifname && i.sandbox.is_empty() != in_sandbox;
+        side(ifname, link, previous.interfaces.iter().find(is_it))?;
+    }
+    let is_told = previous.interfaces.iter().any(|interface| interface.mtu.is_some());
+    if !is_told {
+        expect(&format!("MTU of {host_ifname}"), &pod.link.mtu, &host.mtu)?;
+    }
     pod_side(&pod, &addresses, &previous, &attachment.ifname)?;
     for (hook, what) in [(Hook::Ingress, "ingress"), (Hook::Egress, "egress")] {
         let (wanted, attached) = kernel::programs(&pins, &host_ifname, hook)?;
@@ -46,17 +55,18 @@ pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Fa
             )));
         }
     }
-    for ip in addresses {
-        let entry = kernel::pod_entry(&pins, ip)?
-            .ok_or_else(|| differs(format!("{ip} is not in the map pw_pods")))?;
-        expect(&format!("interface of {ip} in pw_pods"), &host.ifindex, &entry.ifindex)?;
-        expect(
-            &format!("MAC of {ip} in pw_pods"),
-            &mac_text(pod.link.mac),
-            &mac_text(entry.mac.octets),
-        )?;
+    addresses.into_iter().try_for_each(|ip| map_entry(&pins, ip, &host, &pod))
+}
+
+/// What both sides of the veth have, as far as the result tells.
+fn side(ifname: &str, link: &LinkFacts, previous: Option<&Interface>) -> Result<(), Failure> {
+    expect(&format!("{ifname} is up"), &true, &link.up)?;
+    let Some(previous) = previous else { return Ok(()) };
+    expect(&format!("MAC of {ifname}"), &previous.mac.to_lowercase(), &mac_text(link.mac))?;
+    match previous.mtu {
+        Some(mtu) => expect(&format!("MTU of {ifname}"), &mtu, &link.mtu),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn pod_side(
@@ -65,25 +75,13 @@ fn pod_side(
     previous: &AddResult,
     ifname: &str,
 ) -> Result<(), Failure> {
-    expect(&format!("{ifname} is up"), &true, &pod.link.up)?;
-    let ours = previous
-        .interfaces
-        .iter()
-        .find(|interface| !interface.sandbox.is_empty() && interface.name == ifname);
-    if let Some(interface) = ours {
-        expect(
-            &format!("MAC of {ifname}"),
-            &interface.mac.to_lowercase(),
-            &mac_text(pod.link.mac),
-        )?;
-    }
     for ip in addresses {
-        if !pod.addresses.contains(ip) {
+        if !pod.addresses.contains(&IpNet::from(*ip)) {
             return Err(differs(format!("{ip} is not on {ifname}")));
         }
         let gateway = gateway(*ip);
-        if !pod.default_gateways.contains(&gateway) {
-            return Err(differs(format!("the default route by {gateway} is gone")));
+        if gateway.is_ipv4() && !pod.routes.contains(&(gateway.into(), None)) {
+            return Err(differs(format!("the route to {gateway} is gone")));
         }
         match pod.neighbours.get(&gateway) {
             Some(mac) => expect(
@@ -91,10 +89,36 @@ fn pod_side(
                 &mac_text(GATEWAY_MAC.octets),
                 &mac_text(*mac),
             )?,
-            None => return Err(differs(format!("the neighbour entry of {gateway} is gone"))),
+            None => {
+                return Err(differs(format!("the permanent neighbour entry of {gateway} is gone")));
+            }
         }
     }
-    Ok(())
+    // Those of other plugins in the chain are theirs to check.
+    let ours = |route: &&Route| route.gw == Some(gateway(route.dst.addr()));
+    match previous.routes.iter().filter(ours).find(|r| !pod.routes.contains(&(r.dst, r.gw))) {
+        Some(Route { dst, .. }) => {
+            let gateway = gateway(dst.addr());
+            let what = if dst.prefix_len() == 0 {
+                "default route".to_owned()
+            } else {
+                format!("route to {dst}")
+            };
+            Err(differs(format!("the {what} by {gateway} is gone")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn map_entry(pins: &Pins, ip: IpAddr, host: &LinkFacts, pod: &PodFacts) -> Result<(), Failure> {
+    let entry = kernel::pod_entry(pins, ip)?
+        .ok_or_else(|| differs(format!("{ip} is not in the map pw_pods")))?;
+    let what = |part: &str| format!("{part} of {ip} in pw_pods");
+    let mac = |mac: Mac| mac_text(mac.octets);
+    expect(&what("interface"), &host.ifindex, &entry.ifindex)?;
+    expect(&what("kind"), &PodEntry::POD, &entry.kind)?;
+    expect(&what("MAC"), &mac_text(pod.link.mac), &mac(entry.mac))?;
+    expect(&what("gateway's MAC"), &mac_text(host.mac), &mac(entry.gateway_mac))
 }
 
 /// The addresses that ADD gave to our interface.

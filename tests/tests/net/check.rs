@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use dataplane_core::abi::Addr;
+use dataplane_core::abi::{Addr, PodEntry};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Mode};
 use tests::command;
@@ -19,7 +19,7 @@ const CHECK_FAILED: u64 = 102;
 /// What somebody does to a pod, and what CHECK says then.
 type Damage = (fn(&Pod) -> Result<()>, &'static str);
 
-const DAMAGES: [Damage; 11] = [
+const DAMAGES: [Damage; 18] = [
     (|pod| inside(pod, &format!("address delete {}/32 dev eth0", pod.addresses[0])), "not on eth0"),
     (
         |pod| inside(pod, &format!("address delete {}/128 dev eth0", pod.addresses[1])),
@@ -28,10 +28,20 @@ const DAMAGES: [Damage; 11] = [
     (|pod| inside(pod, "route delete default"), "default route by 169.254.1.1"),
     (|pod| inside(pod, "-6 route delete default"), "default route by fe80::1"),
     (|pod| inside(pod, "neigh delete 169.254.1.1 dev eth0"), "neighbour entry of 169.254.1.1"),
-    (|pod| inside(pod, "link set eth0 mtu 1400"), "MTU of pw"),
+    (|pod| inside(pod, "neigh change 169.254.1.1 dev eth0 nud stale"), "neighbour entry of"),
+    (
+        |pod| inside(pod, "neigh change fe80::1 lladdr 02:00:00:00:00:07 dev eth0"),
+        "neighbour fe80::1: 02:00:00:00:00:07",
+    ),
+    (|pod| inside(pod, "route change default dev eth0"), "default route by 169.254.1.1"),
+    (|pod| inside(pod, "link set eth0 mtu 1400"), "MTU of eth0: 1400"),
+    (|pod| outside(pod, "link set {} mtu 1400"), "MTU of pw"),
+    (|pod| outside(pod, "link set {} address 02:00:00:00:00:07"), "MAC of pw"),
     (|pod| inside(pod, "link set eth0 address 02:00:00:00:00:07"), "MAC of eth0"),
     (|pod| bpftool("link detach", &link_pin(pod)?, &[]), "is not attached to pw"),
     (|pod| forget(pod, pod.addresses[1]), "is not in the map pw_pods"),
+    (|pod| rewrite(pod, pod.addresses[0]), "interface of 10.244.1."),
+    (|pod| widen(pod), "is not on eth0"),
     (|pod| outside(pod, "link set {} down"), "is up: false, not true"),
     (|pod| outside(pod, "link delete {}"), "eth0 is gone"),
 ];
@@ -145,6 +155,24 @@ fn forget(pod: &Pod, address: IpAddr) -> Result<()> {
         &pod.node.bpffs.join("maps/pw_pods"),
         &[vec!["key".to_owned()], key].concat(),
     )
+}
+
+/// The entry of an address, all zeros.
+fn rewrite(pod: &Pod, address: IpAddr) -> Result<()> {
+    let key: Vec<String> = Addr::from(address).bytes.iter().map(u8::to_string).collect();
+    let zeros = vec!["0".to_owned(); size_of::<PodEntry>()];
+    bpftool(
+        "map update",
+        &pod.node.bpffs.join("maps/pw_pods"),
+        &[vec!["key".to_owned()], key, vec!["value".to_owned()], zeros].concat(),
+    )
+}
+
+/// The address stays, with another prefix; routes and neighbour as they were.
+fn widen(pod: &Pod) -> Result<()> {
+    let address = pod.addresses[1];
+    inside(pod, &format!("address delete {address}/128 dev eth0"))?;
+    inside(pod, &format!("address add {address}/64 dev eth0 nodad noprefixroute"))
 }
 
 fn bpftool(words: &str, pin: &Path, more: &[String]) -> Result<()> {
