@@ -11,4 +11,5 @@ mod kernel;
 mod lock;
 mod request;
 mod result;
+mod spelling;
 mod verbs;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::error::{Context as _, DECODE, INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT, failure};
 use crate::protocol::Failure;
 use crate::request::{Config, Environment, VERSIONS};
-use crate::verbs;
+use crate::{spelling, verbs};
 
 /// Version of error documents where the request names none that is supported.
 const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
@@ -86,6 +86,9 @@ fn answer(environment: &Environment, version: &mut &'static str) -> Result<Optio
     match verb {
         "ADD" => {
             config.check()?;
+            for warning in spelling::warnings(config.unknown.keys()) {
+                eprintln!("podwire: {warning}");
+            }
             verbs::add(environment, &config).map(|result| Some(result.to_json(version)))
         }
         "DEL" => verbs::del(environment, &config).map(|()| None),

@@ -39,6 +39,9 @@ pub(crate) struct Config {
     pub(crate) args: Option<Value>,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Value>,
+    /// Keys of others, or misspelt ones.
+    #[serde(flatten)]
+    pub(crate) unknown: BTreeMap<String, Value>,
 }
 
 /// The environment of the call (CNI 1.1, section 2).

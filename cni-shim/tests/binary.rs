@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 struct Answer {
     success: bool,
     document: Value,
+    warnings: String,
 }
 
 fn run(environment: &[(&str, &str)], input: &str) -> Answer {
@@ -16,7 +17,7 @@ fn run(environment: &[(&str, &str)], input: &str) -> Answer {
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the plugin starts");
     // The plugin may refuse before it has read all: then the pipe is closed, which is no failure.
@@ -27,7 +28,8 @@ fn run(environment: &[(&str, &str)], input: &str) -> Answer {
     } else {
         serde_json::from_slice(&output.stdout).expect("one JSON document")
     };
-    Answer { success: output.status.success(), document }
+    let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+    Answer { success: output.status.success(), document, warnings }
 }
 
 fn config(socket: &str) -> String {
@@ -118,6 +120,19 @@ fn refusals_are_documents_with_the_code_of_the_specification() {
             assert!(!text.is_empty(), "{name}: no {key}: {}", answer.document);
         }
     }
+}
+
+#[test]
+fn add_warns_of_keys_that_look_misspelt() {
+    let mut input: Value = serde_json::from_str(&config(NOWHERE)).expect("JSON");
+    input["soket"] = "/run/other.sock".into();
+    input["ours"] = json!({"any": "thing"});
+    let add = run(&call("ADD", "/run/netns/nonexistent"), &input.to_string());
+    assert_eq!(add.document["code"], 3, "it was no error: {}", add.document);
+    assert!(add.warnings.contains(r#""soket": is "socket" meant"#), "{}", add.warnings);
+    assert!(!add.warnings.contains("ours"), "{}", add.warnings);
+    let del = run(&call("DEL", ""), &input.to_string());
+    assert!(del.success && del.warnings.is_empty(), "{}", del.warnings);
 }
 
 #[test]
