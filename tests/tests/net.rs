@@ -14,6 +14,7 @@ mod net {
     mod matrix;
     mod parallel;
     mod plugin;
+    mod reboot;
     mod restart;
     mod routed;
     mod service;
