@@ -66,13 +66,17 @@ fn a_node_without_an_agent_or_without_pins_is_not_available() {
 }
 
 #[test]
-fn a_full_pool_is_named_until_there_is_room() {
+fn a_pool_is_named_before_it_is_full_and_until_there_is_room() {
     Cluster::builder(Mode::Direct).nodes(1).without_agents().test(|cluster| {
         traces::start_with_small_pool(cluster)?;
         let node = cluster.node(1);
         let pods: Vec<Pod> = (0..traces::SMALL_POOL)
-            .map(|_| {
+            .map(|used| {
                 well(node)?;
+                let problems = node.status()?["problems"].to_string();
+                let is_warned =
+                    problems.contains(&format!("{used} of 5 addresses of 10.244.1.0/29"));
+                ensure!(is_warned == (used == 4), "{used} of 5: {problems}");
                 node.pod()
             })
             .collect::<Result<_>>()?;

@@ -19,7 +19,7 @@ const CHECK_FAILED: u64 = 102;
 /// What somebody does to a pod, and what CHECK says then.
 type Damage = (fn(&Pod) -> Result<()>, &'static str);
 
-const DAMAGES: [Damage; 18] = [
+const DAMAGES: [Damage; 19] = [
     (|pod| inside(pod, &format!("address delete {}/32 dev eth0", pod.addresses[0])), "not on eth0"),
     (
         |pod| inside(pod, &format!("address delete {}/128 dev eth0", pod.addresses[1])),
@@ -38,7 +38,8 @@ const DAMAGES: [Damage; 18] = [
     (|pod| outside(pod, "link set {} mtu 1400"), "MTU of pw"),
     (|pod| outside(pod, "link set {} address 02:00:00:00:00:07"), "MAC of pw"),
     (|pod| inside(pod, "link set eth0 address 02:00:00:00:00:07"), "MAC of eth0"),
-    (|pod| bpftool("link detach", &link_pin(pod)?, &[]), "is not attached to pw"),
+    (|pod| bpftool("link detach", &link_pin(pod, "ingress")?, &[]), "at ingress"),
+    (|pod| bpftool("link detach", &link_pin(pod, "egress")?, &[]), "at egress"),
     (|pod| forget(pod, pod.addresses[1]), "is not in the map pw_pods"),
     (|pod| rewrite(pod, pod.addresses[0]), "interface of 10.244.1."),
     (|pod| widen(pod), "is not on eth0"),
@@ -144,8 +145,8 @@ fn outside(pod: &Pod, words: &str) -> Result<()> {
     pod.node.namespace.run(&format!("ip {words}")).map(drop)
 }
 
-fn link_pin(pod: &Pod) -> Result<PathBuf> {
-    Ok(pod.node.bpffs.join(format!("links/{}-ingress", pod.host_ifname()?)))
+fn link_pin(pod: &Pod, hook: &str) -> Result<PathBuf> {
+    Ok(pod.node.bpffs.join(format!("links/{}-{hook}", pod.host_ifname()?)))
 }
 
 fn forget(pod: &Pod, address: IpAddr) -> Result<()> {
