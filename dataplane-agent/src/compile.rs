@@ -68,6 +68,7 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     state.devices = devices(model, &paths);
     state.addresses = own.pod_cidrs.iter().map(|cidr| IpNet::from(gateway(cidr))).collect();
     state.routes = routes(model, own, route_mtu(compiled.pod_mtu, observed));
+    state.neighbours = paths.neighbours(&compiled.peers, &observed.fixed_neighbours);
     state.sysctls = sysctls::wanted(own, &uplinks, observed);
     state.nft = Some(nft(model, own));
     state.nodes = nodes(model, own, &compiled.peers);

@@ -9,8 +9,8 @@ use dataplane_core::abi::{Mac, Stats};
 use ipnet::IpNet;
 
 use crate::kernel::{
-    Action, AddrKey, Device, HOST_DEVICE, Hop, Kernel, KernelError, Link, Medium, Observed,
-    PeerRoute, Questions, State,
+    Action, AddrKey, Device, HOST_DEVICE, Hop, Kernel, KernelError, Link, Medium, Neighbour,
+    Observed, PeerRoute, Questions, State,
 };
 use crate::model::{Attached, Encapsulation, Model, Network, Node};
 use crate::plan::{describe, kind};
@@ -91,6 +91,8 @@ pub(crate) fn change(state: &mut State, action: &Action) {
         Action::RemoveAddress(net) => drop(state.addresses.remove(&net)),
         Action::PutRoute { destination, route } => drop(state.routes.insert(destination, route)),
         Action::RemoveRoute { destination } => drop(state.routes.remove(&destination)),
+        Action::PutNeighbour(neighbour) => drop(state.neighbours.insert(neighbour)),
+        Action::RemoveNeighbour(neighbour) => drop(state.neighbours.remove(&neighbour)),
         Action::SetSysctl { path, value } => drop(state.sysctls.insert(path, value)),
         Action::PutNft(rules) => state.nft = Some(rules),
         Action::RemoveNft => state.nft = None,
@@ -195,11 +197,13 @@ impl Inner {
     fn check(&self, action: &Action) -> Result<(), String> {
         let needs = match action {
             Action::AddAddress(_) | Action::PutRoute { .. } => HOST_DEVICE,
-            Action::Attach { interface, .. } => interface,
+            Action::Attach { interface, .. }
+            | Action::PutNeighbour(Neighbour { device: interface, .. }) => interface,
             Action::PutDevice { .. }
             | Action::RemoveDevice { .. }
             | Action::RemoveAddress(_)
             | Action::RemoveRoute { .. }
+            | Action::RemoveNeighbour(_)
             | Action::SetSysctl { .. }
             | Action::PutNft(_)
             | Action::RemoveNft

@@ -21,8 +21,8 @@ pub const HOST_DEVICE_PEER: &str = "podwire0p";
 pub const TUNNEL_DEVICE: &str = "podwire-vxlan";
 /// The nftables table of family inet.
 pub const NFT_TABLE: &str = "podwire";
-/// `rtm_protocol` of our routes, so that they can be told from everybody else's: no routing daemon of
-/// `rt_protos` has it, nor Calico (80).
+/// Protocol of our routes and neighbours, so that they can be told from everybody else's: no routing
+/// daemon of `rt_protos` has it, nor Calico (80).
 pub const ROUTE_PROTOCOL: u8 = 157;
 
 /// Everything of ours in one network namespace and one bpffs directory.
@@ -34,6 +34,8 @@ pub struct State {
     pub addresses: BTreeSet<IpNet>,
     /// Cluster routes to `podwire0`, by destination.
     pub routes: BTreeMap<IpNet, Route>,
+    /// Neighbours that the kernel keeps fresh for us.
+    pub neighbours: BTreeSet<Neighbour>,
     /// Values below `/proc/sys`, by path (`net/ipv4/ip_forward`).
     pub sysctls: BTreeMap<String, String>,
     /// The nftables table.
@@ -73,6 +75,16 @@ pub struct Route {
     pub source: IpAddr,
     /// In bytes.
     pub mtu: u32,
+}
+
+/// A next hop of direct packets. The programs use its entry without telling the kernel, which would take
+/// it for unused: it is asked to look after it by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neighbour {
+    /// The interface.
+    pub device: String,
+    /// Its address on the link.
+    pub address: IpAddr,
 }
 
 /// What the nftables table is made from (the rules themselves are in `kernel/live/nft.rs`).
@@ -207,6 +219,8 @@ pub struct Observed {
     pub has_ipsec: bool,
     /// What of ours is there. `sysctls` holds those that were asked for.
     pub state: State,
+    /// Neighbours with a MAC that somebody wrote down for good.
+    pub fixed_neighbours: BTreeSet<Neighbour>,
     /// The ways to the addresses that were asked for; one that is missing has none.
     pub peer_routes: BTreeMap<IpAddr, PeerRoute>,
     /// Parts of the state that could not be looked at, by the kind of their actions, and why not:
@@ -243,6 +257,8 @@ pub enum Action {
     RemoveRoute {
         destination: IpNet,
     },
+    PutNeighbour(Neighbour),
+    RemoveNeighbour(Neighbour),
     SetSysctl {
         path: String,
         value: String,

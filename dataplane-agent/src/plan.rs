@@ -27,6 +27,8 @@ fn puts(observed: &State, wanted: &State) -> Vec<Action> {
     actions.extend(sysctls(observed, wanted));
     actions
         .extend(wanted.addresses.difference(&observed.addresses).copied().map(Action::AddAddress));
+    let neighbours = wanted.neighbours.difference(&observed.neighbours).cloned();
+    actions.extend(neighbours.map(Action::PutNeighbour));
     for (prefix, entry) in &wanted.nodes {
         if observed.nodes.get(prefix) != Some(entry) {
             actions.push(Action::PutNode { prefix: *prefix, entry: *entry });
@@ -67,6 +69,8 @@ fn removals(observed: &State, wanted: &State) -> Vec<Action> {
     for prefix in observed.nodes.keys().filter(|key| !wanted.nodes.contains_key(*key)) {
         actions.push(Action::RemoveNode { prefix: *prefix });
     }
+    let neighbours = observed.neighbours.difference(&wanted.neighbours).cloned();
+    actions.extend(neighbours.map(Action::RemoveNeighbour));
     actions.extend(
         observed.addresses.difference(&wanted.addresses).copied().map(Action::RemoveAddress),
     );
@@ -105,6 +109,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::PutDevice { .. } | Action::RemoveDevice { .. } => "device",
         Action::AddAddress(_) | Action::RemoveAddress(_) => "address",
         Action::PutRoute { .. } | Action::RemoveRoute { .. } => "route",
+        Action::PutNeighbour(_) | Action::RemoveNeighbour(_) => "neighbour",
         Action::SetSysctl { .. } => "sysctl",
         Action::PutNft(_) | Action::RemoveNft => "nftables",
         Action::Attach { .. } | Action::Detach { .. } => "link",
@@ -127,6 +132,8 @@ pub fn is_drift(action: &Action, before: &State, wanted: &State) -> bool {
         Action::PutRoute { destination, .. } | Action::RemoveRoute { destination } => {
             before.routes.get(destination) == wanted.routes.get(destination)
         }
+        // The kernel removes them itself, when their interface goes down.
+        Action::PutNeighbour(_) | Action::RemoveNeighbour(_) => false,
         Action::SetSysctl { path, .. } => before.sysctls.get(path) == wanted.sysctls.get(path),
         Action::PutNft(_) | Action::RemoveNft => before.nft == wanted.nft,
         Action::Attach { interface, hook, .. } | Action::Detach { interface, hook } => {
@@ -151,6 +158,9 @@ pub fn describe(action: &Action) -> String {
         Action::AddAddress(net) | Action::RemoveAddress(net) => format!("address {net}"),
         Action::PutRoute { destination, .. } | Action::RemoveRoute { destination } => {
             format!("route {destination}")
+        }
+        Action::PutNeighbour(neighbour) | Action::RemoveNeighbour(neighbour) => {
+            format!("neighbour {} on {}", neighbour.address, neighbour.device)
         }
         Action::SetSysctl { path, value } => format!("sysctl {path}={value}"),
         Action::PutNft(_) | Action::RemoveNft => "nftables table".to_owned(),

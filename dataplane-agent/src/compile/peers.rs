@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use dataplane_core::abi::{Addr, NodeEntry};
 use ipnet::IpNet;
 
-use crate::kernel::{Hop, Link, Medium, Observed, PeerRoute};
+use crate::kernel::{Hop, Link, Medium, Neighbour, Observed, PeerRoute};
 use crate::model::{Encapsulation, Model, Node};
 
 /// MTU that is assumed while no uplink is known.
@@ -206,6 +206,28 @@ impl<'a> Paths<'a> {
             "--mtu".clone_into(&mut narrowest.what);
         }
         narrowest
+    }
+
+    /// The next hops of direct packets, but for those whose MAC somebody wrote down.
+    pub(super) fn neighbours(
+        &self,
+        peers: &[Peer],
+        fixed: &BTreeSet<Neighbour>,
+    ) -> BTreeSet<Neighbour> {
+        let can_resolve = |name: &str| {
+            self.interfaces.get(name).is_some_and(|link| link.up && link.medium == Medium::Ethernet)
+        };
+        let direct = peers.iter().flat_map(|peer| &peer.ways).filter(|way| way.is_direct());
+        let mut neighbours = BTreeSet::new();
+        for node in direct.filter_map(|way| way.node) {
+            let hops = self.routes.get(&node).into_iter().flat_map(|route| &route.hops);
+            neighbours.extend(hops.filter(|hop| can_resolve(&hop.device)).map(|hop| Neighbour {
+                device: hop.device.clone(),
+                address: hop.gateway.unwrap_or(node),
+            }));
+        }
+        neighbours.retain(|neighbour| !fixed.contains(neighbour));
+        neighbours
     }
 
     pub(super) fn problems(&self, peers: &[Peer]) -> Vec<String> {

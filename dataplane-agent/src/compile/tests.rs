@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fake;
+use crate::kernel::Neighbour;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -173,6 +174,28 @@ fn the_operator_knows_a_narrow_network() {
     observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap().mtu = Some(1_300);
     let obstacle = compile(&model, &observed).obstacle.unwrap();
     assert!(obstacle.contains("that of the way to c (192.168.1.13) from 1300"), "{obstacle}");
+}
+
+#[test]
+fn next_hops_of_direct_packets_are_kept_fresh() {
+    let kept = |model: &Model, observed: &Observed| {
+        let neighbours = compile(model, observed).state.neighbours;
+        let text = |n: &Neighbour| format!("{} {}", n.device, n.address);
+        neighbours.iter().map(text).collect::<Vec<_>>()
+    };
+    let (mut model, mut observed) = with(Encapsulation::Auto);
+    through(&mut observed, &["192.168.1.13", "fd00:1::13"], "eth0", Some("192.168.1.1"));
+    assert_eq!(kept(&model, &observed), ["eth0 192.168.1.12", "eth0 fd00:1::12"]);
+    let fixed = Neighbour { device: "eth0".to_owned(), address: ip("fd00:1::12") };
+    observed.fixed_neighbours.insert(fixed);
+    assert_eq!(kept(&model, &observed), ["eth0 192.168.1.12"]);
+    model.network.encapsulation = Encapsulation::Direct;
+    assert_eq!(kept(&model, &observed), ["eth0 192.168.1.1", "eth0 192.168.1.12"]);
+    observed.interfaces.get_mut("eth0").unwrap().up = false;
+    assert!(kept(&model, &observed).is_empty());
+    observed.interfaces.get_mut("eth0").unwrap().up = true;
+    model.network.encapsulation = Encapsulation::Vxlan;
+    assert!(kept(&model, &observed).is_empty(), "the stack sends these");
 }
 
 #[test]

@@ -217,7 +217,7 @@ async fn the_node_file_changes_and_nothing_counts_as_drift() {
     nodes.pop();
     node.engine.take_nodes(Ok(nodes));
     assert_eq!(node.put_back().await, []);
-    assert_eq!(node.kernel.lock().log.len(), 5, "four entries and the nftables table");
+    assert_eq!(node.kernel.lock().log.len(), 7, "four entries, two neighbours, the nftables table");
     let error = crate::nodes::parse("n".as_ref(), "", "a", &Default::default()).unwrap_err();
     node.engine.take_nodes(Err(error));
     assert_eq!(node.engine.model.nodes.len(), 2, "the last good state stays");

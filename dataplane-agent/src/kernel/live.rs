@@ -8,6 +8,7 @@ mod error;
 mod ipsec;
 mod link;
 mod map;
+mod neighbour;
 mod netlink;
 mod nft;
 mod peers;
@@ -114,10 +115,13 @@ impl Kernel for LiveKernel {
         let policies = ipsec::has_policies();
         let has_ipsec = !matches!(policies, Ok(false));
         parts.take("IPsec policy", policies.map(drop));
+        let neighbours = self.netlink.neighbours(&interfaces).await;
+        let neighbours = parts.take("neighbour", neighbours);
         let state = State {
             devices: device::observe(&raw),
             addresses: netlink::host_addresses(&interfaces),
             routes: parts.take("route", self.netlink.routes(&interfaces).await),
+            neighbours: neighbours.ours,
             sysctls: parts.take("sysctl", sysctl::read(&questions.sysctls)),
             nft: parts.take("nftables", nft),
             links: parts.take("link", links),
@@ -126,7 +130,15 @@ impl Kernel for LiveKernel {
             nodes: parts.take("node", self.bpf.maps.nodes()),
         };
         let peer_routes = self.peers.look(&questions.peers, &interfaces).await?;
-        Ok(Observed { interfaces, has_ipsec, state, peer_routes, unknown: parts.0 })
+        let fixed_neighbours = neighbours.fixed;
+        Ok(Observed {
+            interfaces,
+            has_ipsec,
+            state,
+            fixed_neighbours,
+            peer_routes,
+            unknown: parts.0,
+        })
     }
 
     async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {
@@ -139,6 +151,8 @@ impl Kernel for LiveKernel {
                 self.netlink.put_route(*destination, route).await
             }
             Action::RemoveRoute { destination } => self.netlink.remove_route(*destination).await,
+            Action::PutNeighbour(neighbour) => self.netlink.put_neighbour(neighbour).await,
+            Action::RemoveNeighbour(neighbour) => self.netlink.remove_neighbour(neighbour).await,
             Action::SetSysctl { path, value } => sysctl::write(path, value),
             Action::PutNft(rules) => self.nft.put(rules).await,
             Action::RemoveNft => self.nft.remove().await,

@@ -18,7 +18,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 use crate::kernel::{
-    Device, HOST_DEVICE, HOST_DEVICE_PEER, Hop, LinkHook, NftRules, PeerRoute, Route, TUNNEL_DEVICE,
+    Device, HOST_DEVICE, HOST_DEVICE_PEER, Hop, LinkHook, Neighbour, NftRules, PeerRoute, Route,
+    TUNNEL_DEVICE,
 };
 
 /// Runs a test on a thread in namespaces of its own, with a bpffs that vanishes with them.
@@ -78,6 +79,7 @@ fn wanted() -> State {
         .map(|(net, route)| (net.parse().unwrap(), route))
         .into(),
         sysctls: [("net/ipv4/ip_forward".to_owned(), "1".to_owned())].into(),
+        neighbours: BTreeSet::new(),
         nft: Some(NftRules {
             pods: nets(["10.244.1.0/24", "fd00:10:244:1::/64"]),
             cluster: nets(["10.244.0.0/16", "fd00:10:244::/48"]),
@@ -684,6 +686,42 @@ fn the_ways_to_nodes_are_those_of_the_kernel() {
             let wanted = (!hops.is_empty()).then_some(wanted);
             assert_eq!(found.get(&to.parse().unwrap()), wanted.as_ref(), "{to}");
         }
+    });
+}
+
+#[test]
+fn neighbours_are_kept_by_the_kernel_and_only_ours_are_known() {
+    isolated(async |bpffs| {
+        run("ip link add up0 type veth peer name up0p && ip link set up0 up && \
+             ip link set up0p up && ip addr add 192.168.1.11/24 dev up0 && \
+             ip neigh add 192.168.1.12 lladdr 02:00:00:00:00:12 nud stale dev up0 && \
+             ip neigh add 192.168.1.13 lladdr 02:00:00:00:00:13 nud permanent dev up0 && \
+             ip neigh add 192.168.1.14 managed dev up0");
+        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let neighbour =
+            |text: &str| Neighbour { device: "up0".to_owned(), address: text.parse().unwrap() };
+        let wanted = ["192.168.1.12", "192.168.1.15", "fe80::15"].map(neighbour);
+        for one in &wanted {
+            for _ in 0..2 {
+                apply(&mut kernel, &[Action::PutNeighbour(one.clone())]).await;
+            }
+            let shown = run(&format!("ip neigh show {}", one.address));
+            let said = ["managed", "extern_learn", "proto 157"];
+            assert!(said.iter().all(|said| shown.contains(said)), "{shown}");
+        }
+        assert!(run("ip neigh show 192.168.1.12").contains("02:00:00:00:00:12"));
+        let observed = kernel.observe(&Questions::default()).await.unwrap();
+        assert_eq!(observed.state.neighbours, wanted.clone().into());
+        assert_eq!(observed.fixed_neighbours, [neighbour("192.168.1.13")].into());
+        for one in &wanted {
+            for _ in 0..2 {
+                apply(&mut kernel, &[Action::RemoveNeighbour(one.clone())]).await;
+            }
+        }
+        assert_eq!(observe(&mut kernel).await.neighbours, BTreeSet::new());
+        let shown = run("ip neigh show");
+        let left: Vec<&str> = shown.lines().filter(|line| line.contains("managed")).collect();
+        assert!(left.len() == 1 && left[0].starts_with("192.168.1.14"), "{shown}");
     });
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fake;
-use crate::kernel::{Device, HOST_DEVICE, NftRules, Route, TUNNEL_DEVICE};
+use crate::kernel::{Device, HOST_DEVICE, Neighbour, NftRules, Route, TUNNEL_DEVICE};
 
 fn nets() -> impl Strategy<Value = IpNet> {
     prop::sample::select(vec!["10.1.0.1/32", "10.2.0.0/16", "fd00::1/128", "fd01::/64"])
@@ -65,6 +65,7 @@ prop_compose! {
         nft in prop::option::of(0..3_u16),
         links in links(),
         config_ifindex in 0..3_u32,
+        neighbours in prop::collection::btree_set("[a-c]", 0..3),
         (pods, nodes) in maps(),
     ) -> State {
         let source = "10.0.0.1".parse().unwrap();
@@ -72,6 +73,7 @@ prop_compose! {
             devices,
             addresses,
             routes: routes.into_iter().map(|(to, mtu)| (to, Route { source, mtu })).collect(),
+            neighbours: neighbours.into_iter().map(|device| Neighbour { device, address: source }).collect(),
             sysctls,
             nft: nft.map(|port| NftRules {
                 pods: [].into(),
@@ -110,9 +112,10 @@ proptest! {
         for action in plan(&before, &wanted) {
             prop_assert!(!is_drift(&action, &before, &wanted), "{action:?}");
         }
-        // Nothing wanted changes: all that is to do comes from somebody else.
+        // Nothing wanted changes: all that is to do comes from somebody else, or from the kernel.
         for action in plan(&before, &wanted) {
-            prop_assert!(is_drift(&action, &wanted, &wanted), "{action:?}");
+            let is_kernel = kind(&action) == "neighbour";
+            prop_assert!(is_drift(&action, &wanted, &wanted) != is_kernel, "{action:?}");
         }
     }
 }
@@ -131,11 +134,24 @@ fn what_others_stand_on_comes_first_and_goes_last() {
         kinds
     };
     let up = plan(&observed.state, &wanted);
-    let want =
-        ["nftables", "device", "sysctl", "address", "node", "pod", "config", "link", "route"];
+    let want = [
+        "nftables",
+        "device",
+        "sysctl",
+        "address",
+        "neighbour",
+        "node",
+        "pod",
+        "config",
+        "link",
+        "route",
+    ];
     let first_sysctl = up.iter().find(|action| kind(action) == "sysctl").map(describe);
     assert_eq!(first_sysctl.unwrap(), "sysctl net/ipv6/conf/eth0/accept_ra=2");
     assert_eq!(order(up), want);
     let down = order(plan(&wanted, &State::default()));
-    assert_eq!(down, ["route", "link", "pod", "node", "address", "device", "nftables"]);
+    assert_eq!(
+        down,
+        ["route", "link", "pod", "node", "neighbour", "address", "device", "nftables"]
+    );
 }

@@ -65,6 +65,55 @@ fn too_big_is_answered(from: &Pod, to: &Pod, family: usize, sizes: (u64, u64)) -
     Ok(())
 }
 
+/// As when a machine is replaced behind its address, and nothing tells the others.
+#[test]
+fn a_node_with_another_mac_is_found_again() {
+    Cluster::builder(Mode::Direct).test(|cluster| {
+        let (one, two) = (cluster.node(1), cluster.node(2));
+        let (pod1, pod2) = (one.pod()?, two.pod()?);
+        let _server = Server::start(&pod2.namespace, &pod2.addresses)?;
+        for family in ["ipv4", "ipv6"] {
+            one.namespace.sysctls(&[
+                (&format!("{family}/neigh/eth0/base_reachable_time_ms"), "1000"),
+                (&format!("{family}/neigh/eth0/delay_first_probe_time"), "1"),
+            ])?;
+        }
+        for address in &pod2.addresses {
+            probe::all(&pod1.namespace, *address)?;
+        }
+        for address in &two.addresses {
+            let shown = one.namespace.run(&format!("ip neigh show {address}"))?;
+            ensure!(shown.contains("managed") && shown.contains("lladdr"), "{shown}");
+        }
+        // Up all the time, and silent: node 1 hears neither ARP nor neighbour discovery of node 2.
+        two.namespace
+            .sysctls(&[("ipv4/conf/eth0/arp_notify", "0"), ("ipv6/conf/eth0/ndisc_notify", "0")])?;
+        two.namespace.ip("link set eth0 address 02:00:00:00:77:02")?;
+        wait_until("the new MAC", Duration::from_secs(60), || {
+            for address in &two.addresses {
+                let shown = one.namespace.run(&format!("ip neigh show {address}"))?;
+                ensure!(shown.contains("02:00:00:00:77:02"), "{shown}");
+            }
+            Ok(())
+        })?;
+        for address in &pod2.addresses {
+            probe::all(&pod1.namespace, *address)?;
+        }
+        cluster.write_node_file(&node_file_without_the_second())?;
+        wait_until("the end of the entries", PATIENCE, || {
+            let shown = one.namespace.run("ip neigh show")?;
+            ensure!(!shown.contains("managed"), "{shown}");
+            Ok(())
+        })
+    });
+}
+
+fn node_file_without_the_second() -> String {
+    "[[node]]\nname = \"node1\"\naddresses = [\"192.168.1.11\", \"fd00:1::11\"]\n\
+     pod_cidrs = [\"10.244.1.0/24\", \"fd00:10:244:1::/64\"]\n"
+        .to_owned()
+}
+
 #[test]
 fn auto_where_one_node_sees_a_link_and_the_other_a_router() {
     Cluster::builder(Mode::Auto).test(|cluster| {
