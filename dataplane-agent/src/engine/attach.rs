@@ -101,7 +101,7 @@ impl<K: Kernel> Engine<K> {
         if self.model.orphans.contains_key(name) {
             self.forget(name).await?;
         }
-        let addresses = self.ipam.allocate().map_err(|error| failure::exhausted(&error))?;
+        let addresses = self.ipam.allocate(&[]).map_err(|error| failure::ipam(&error))?;
         self.warn_if_full();
         self.register(name, call, addresses.clone()).inspect_err(|_| {
             for address in addresses {
