@@ -17,6 +17,8 @@ pub(crate) struct AddResult {
     pub(crate) ips: Vec<Address>,
     #[serde(default)]
     pub(crate) routes: Vec<Route>,
+    #[serde(default)]
+    pub(crate) dns: Value,
 }
 
 /// An interface; one with a sandbox is the pod's.
@@ -64,14 +66,21 @@ impl AddResult {
                 .iter()
                 .map(|ip| Route { dst: everywhere(*ip), gw: Some(gateway(*ip)) })
                 .collect(),
+            dns: json!({}),
         }
+    }
+
+    /// With these routes, by our gateway, and this `dns`.
+    pub(crate) fn with(self, routes: &[ipnet::IpNet], dns: &Value) -> Self {
+        let route = |dst: &ipnet::IpNet| Route { dst: *dst, gw: Some(gateway(dst.addr())) };
+        let dns = if dns.is_object() { dns.clone() } else { self.dns };
+        Self { routes: routes.iter().map(route).collect(), dns, ..self }
     }
 
     /// The document in the shape of a version.
     pub(crate) fn to_json(&self, version: &str) -> Value {
         let mut document = json!(self);
         document["cniVersion"] = version.into();
-        document["dns"] = json!({});
         if !version.starts_with("1.") {
             for (entry, ip) in document["ips"].as_array_mut().into_iter().flatten().zip(&self.ips) {
                 entry["version"] = if ip.address.addr().is_ipv4() { "4" } else { "6" }.into();

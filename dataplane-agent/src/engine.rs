@@ -1,6 +1,8 @@
 //! The one task that owns the model and the kernel: everything that changes either goes through here.
 
 mod attach;
+mod delegated;
+mod leases;
 mod orphans;
 mod reconcile;
 mod report;
@@ -14,6 +16,7 @@ use cni_shim::protocol::{Call, Reply};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use self::leases::Leases;
 use crate::compile::Compiled;
 use crate::ipam::Ipam;
 use crate::kernel::{Event, Kernel, KernelError, Observed, State};
@@ -104,6 +107,7 @@ pub struct Engine<K> {
     events_lost: bool,
     /// Interfaces that the last sweep missed.
     missing: BTreeSet<String>,
+    leases: Leases,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -131,6 +135,7 @@ impl<K: Kernel> Engine<K> {
             store_problem: None,
             events_lost: false,
             missing: BTreeSet::new(),
+            leases: Leases::default(),
         };
         engine.observed = engine.observe().await?;
         if let Some(why) = engine.observed.unknown.get("pod") {
@@ -170,6 +175,7 @@ impl<K: Kernel> Engine<K> {
                     due = Instant::now() + LOOK_EVERY;
                 }
                 _ = sweep.tick() => self.sweep().await,
+                Some(freed) = self.leases.next() => self.lease_freed(freed).await,
             }
         }
     }

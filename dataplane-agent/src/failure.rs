@@ -49,6 +49,11 @@ pub(crate) fn ipam(error: &IpamError) -> Failure {
     }
 }
 
+/// A delegated plugin gave what cannot work here.
+pub(crate) fn lease(details: &str) -> Failure {
+    failure(INVALID_CONFIG, "the IPAM plugin gave an address that no pod here can have", details)
+}
+
 /// Plugin and agent are too far apart.
 pub(crate) fn version(theirs: u64) -> Failure {
     let details = format!(

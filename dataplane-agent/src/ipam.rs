@@ -186,14 +186,21 @@ impl Ipam {
                 let cidrs: Vec<String> = self.pools.iter().map(|p| p.cidr().to_string()).collect();
                 return Err(IpamError::Outside { address, cidrs: cidrs.join(", ") });
             };
-            if let Some(what) = pool.reserved(address) {
-                return Err(IpamError::Reserved { address, what, cidr: pool.cidr() });
+            if let Some(error) = self.reserved(address) {
+                return Err(error);
             }
             if pool.has(address) {
                 return Err(IpamError::InUse(address));
             }
         }
         Ok(())
+    }
+
+    /// Why no pod can have an address of the pools; none for all others.
+    pub fn reserved(&self, address: IpAddr) -> Option<IpamError> {
+        let pool = self.pools.iter().find(|pool| pool.contains(address))?;
+        let what = pool.reserved(address)?;
+        Some(IpamError::Reserved { address, what, cidr: pool.cidr() })
     }
 
     /// Undoes the last take: the address was never seen, so it may be the next.

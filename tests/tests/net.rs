@@ -7,6 +7,7 @@ mod net {
     mod forged;
     mod healing;
     mod hosts;
+    mod ipam;
     mod killed;
     mod matrix;
     mod parallel;

@@ -5,6 +5,7 @@
     reason = "netlink's lists of attributes grow with the kernel"
 )]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use dataplane_core::abi::config::GATEWAY_MAC;
 use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
@@ -99,11 +101,20 @@ impl Netlink {
     }
 
     /// Makes the veth, its other end in the container, both down.
-    pub(crate) fn make_pair(&self, host: &str, pod: &str, netns: &File) -> Result<Pair, Failure> {
+    pub(crate) fn make_pair(
+        &self,
+        host: &str,
+        pod: &str,
+        netns: &File,
+        mac: Option<[u8; 6]>,
+    ) -> Result<Pair, Failure> {
         let what = || format!("make the veth {host}");
         // A local address of our own choice, so that the answer needs no second look: the kernel's
         // random one would be as good.
-        let pod_mac = random_mac().context(KERNEL, what)?;
+        let pod_mac = match mac {
+            Some(mac) => mac,
+            None => random_mac().context(KERNEL, what)?,
+        };
         let host_mac = GATEWAY_MAC.octets;
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(pod)
@@ -184,6 +195,7 @@ impl Netlink {
         &self,
         ifname: &str,
         addresses: &[IpAddr],
+        routes: &[IpNet],
         mtu: u32,
     ) -> Result<(), Failure> {
         let what = |step: &str| format!("{step} of {ifname} in the container");
@@ -213,14 +225,16 @@ impl Netlink {
         self.wait(self.handle.link().set(message).execute())
             .context(KERNEL, || what("set MTU and state"))?;
         fault::done(fault::POD_UP);
-        for ip in addresses {
-            let neighbour = self.handle.neighbours().add(index, gateway(*ip));
+        let gateways: BTreeSet<IpAddr> = addresses.iter().map(|ip| gateway(*ip)).collect();
+        for gateway in gateways {
+            let neighbour = self.handle.neighbours().add(index, gateway);
             let neighbour = neighbour
                 .state(NeighbourState::Permanent)
                 .link_layer_address(&GATEWAY_MAC.octets)
                 .replace();
             self.wait(neighbour.execute()).context(KERNEL, || what("set the gateway's MAC"))?;
-            match self.add_default_route(index, *ip) {
+            let routes = routes.iter().filter(|r| r.addr().is_ipv4() == gateway.is_ipv4());
+            match self.add_routes(index, gateway, routes) {
                 Err(error) if errno(&error) == Some(Errno::EEXIST) => {
                     return Err(second_interface(ifname));
                 }
@@ -231,27 +245,37 @@ impl Netlink {
         Ok(())
     }
 
-    /// The default route by the gateway, which needs a route of its own in IPv4.
-    fn add_default_route(&self, index: u32, ip: IpAddr) -> Result<(), rtnetlink::Error> {
-        let route = self.handle.route();
-        match (ip, gateway(ip)) {
-            (IpAddr::V4(_), IpAddr::V4(gateway)) => {
-                let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
-                    .destination_prefix(gateway, 32)
-                    .output_interface(index)
-                    .scope(RouteScope::Link);
-                self.wait(route.add(to_gateway.build()).execute())?;
-                let default =
-                    RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index);
-                self.wait(route.add(default.build()).execute())
-            }
-            (_, IpAddr::V6(gateway)) => {
-                let default =
-                    RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index);
-                self.wait(route.add(default.build()).execute())
-            }
-            (IpAddr::V6(_), IpAddr::V4(_)) => Ok(()),
+    /// Routes by the gateway, which needs a route of its own in IPv4.
+    fn add_routes<'a>(
+        &self,
+        index: u32,
+        gateway: IpAddr,
+        routes: impl Iterator<Item = &'a IpNet>,
+    ) -> Result<(), rtnetlink::Error> {
+        let add = |message| self.wait(self.handle.route().add(message).execute());
+        if let IpAddr::V4(gateway) = gateway {
+            let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(gateway, 32)
+                .output_interface(index)
+                .scope(RouteScope::Link);
+            add(to_gateway.build())?;
         }
+        for route in routes {
+            add(match (route, gateway) {
+                (IpNet::V4(route), IpAddr::V4(gateway)) => RouteMessageBuilder::<Ipv4Addr>::new()
+                    .destination_prefix(route.network(), route.prefix_len())
+                    .gateway(gateway)
+                    .output_interface(index)
+                    .build(),
+                (IpNet::V6(route), IpAddr::V6(gateway)) => RouteMessageBuilder::<Ipv6Addr>::new()
+                    .destination_prefix(route.network(), route.prefix_len())
+                    .gateway(gateway)
+                    .output_interface(index)
+                    .build(),
+                (IpNet::V4(_), IpAddr::V6(_)) | (IpNet::V6(_), IpAddr::V4(_)) => continue,
+            })?;
+        }
+        Ok(())
     }
 }
 

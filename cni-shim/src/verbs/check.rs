@@ -7,6 +7,7 @@ use dataplane_core::abi::config::GATEWAY_MAC;
 
 use crate::agent;
 use crate::error::{CHECK_FAILED, Context as _, DECODE, INVALID_CONFIG, failure};
+use crate::ipam;
 use crate::kernel::{self, Netlink, PodFacts};
 use crate::names::{Hook, Pins};
 use crate::protocol::Failure;
@@ -22,6 +23,7 @@ pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Fa
     };
     let previous: AddResult =
         serde_json::from_value(previous).context(DECODE, || "read \"prevResult\"".into())?;
+    ipam::check(environment, config)?;
     let socket = config.socket();
     let _lock = crate::lock::take(&attachment, &socket)?;
     let pins = Pins(agent::plugin_file(&socket)?.bpffs);
@@ -82,7 +84,9 @@ fn pod_side(
             return Err(differs(format!("{ip} is not on {ifname}")));
         }
         let gateway = gateway(*ip);
-        if !pod.default_gateways.contains(&gateway) {
+        let has_default =
+            previous.routes.iter().any(|route| route.dst == crate::result::everywhere(*ip));
+        if has_default && !pod.default_gateways.contains(&gateway) {
             return Err(differs(format!("the default route by {gateway} is gone")));
         }
         match pod.neighbours.get(&gateway) {
