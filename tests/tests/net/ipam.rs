@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Command;
 use std::time::Duration;
 
@@ -288,6 +289,113 @@ fn the_agent_gives_back_the_leases_that_nobody_does() {
         node.wait_for_agent()?;
         traces::wait_for_none(node, SWEEP_TIME_MAX)?;
         ensure_nothing_is_left(node, &deleted)
+    });
+}
+
+/// As `host-local`, but its ADD kills the plugin that called it, and goes on when it may.
+const SLOW: &str = r#"#!/bin/sh
+configuration=$(cat)
+if [ "$CNI_COMMAND" = ADD ]; then
+    kill -9 $PPID
+    read -r _ < "${0%/*}/go"
+fi
+printf %s "$configuration" | /usr/lib/cni/host-local
+"#;
+
+/// Else the lease would come when DEL has been and gone.
+#[test]
+fn del_waits_for_a_delegated_plugin_that_outlives_its_caller() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let directory = node.directory.join("slow");
+        fs::create_dir(&directory)?;
+        let (plugin, go) = (directory.join("slow"), directory.join("go"));
+        fs::write(&plugin, SLOW)?;
+        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+        command::run(Command::new("mkfifo").arg(&go))?;
+        let mut configuration = host_local(node, 1);
+        configuration["ipam"]["type"] = "slow".into();
+        let pod = node.bare_pod()?;
+        let path = directory.to_string_lossy().into_owned();
+        let environment = [("CNI_PATH", path.as_str())];
+        let netns = pod.netns();
+        let add = CniCall { command: "ADD", container_id: &pod.container_id, netns: &netns };
+        let mut add = node.cni_command(&add);
+        let added = command::run_apart(
+            add.envs(environment),
+            &configuration.to_string(),
+            &directory.join("output"),
+        )?;
+        ensure!(!added.success(), "it was not killed");
+        ensure!(leases(node)?.is_empty(), "too early");
+        ensure!(locks_held(node)? == 1, "DEL would not wait");
+        std::thread::scope(|scope| {
+            let del = scope.spawn(|| call(&pod, "DEL", &configuration, &environment));
+            fs::write(&go, "")?;
+            let deleted = del.join().expect("a thread")?;
+            deleted.map_err(|error| anyhow!("DEL: {error}"))?;
+            ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
+            ensure_nothing_is_left(node, &pod)
+        })
+    });
+}
+
+/// How many of the locks of attachments somebody holds.
+fn locks_held(node: &Node) -> Result<usize> {
+    let held = fs::read_to_string("/proc/locks")?;
+    let mut count = 0;
+    for entry in fs::read_dir(node.directory.join("locks"))? {
+        let place = format!(":{} 0 EOF", entry?.metadata()?.ino());
+        count += held.lines().filter(|line| line.ends_with(&place)).count();
+    }
+    Ok(count)
+}
+
+#[test]
+fn adds_with_host_local_while_the_agent_is_killed() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let configuration = host_local(node, 1);
+        for _ in 0..3 {
+            let mut pods: Vec<Pod> = (0..12).map(|_| node.bare_pod()).collect::<Result<_>>()?;
+            std::thread::scope(|scope| {
+                let adds = scope
+                    .spawn(|| parallel::at_once(pods.iter_mut(), |pod| add(pod, &configuration)));
+                wait_until("the first of them", SEEN_TIME_MAX, || {
+                    ensure!(fs::read_dir(node.directory.join("attachments"))?.count() > 0);
+                    Ok(())
+                })?;
+                node.kill_agent();
+                node.spawn_agent()?;
+                node.wait_for_agent()?;
+                adds.join().expect("a thread")
+            })?;
+            for pod in &pods {
+                probe::ping(&node.namespace, pod.addresses[1])?;
+            }
+            parallel::at_once(pods.iter(), |pod| delete(pod, &configuration))?;
+            ensure_nothing_is_left(node, &pods[0])?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_was_freed_before_the_agent_was_killed_is_not_the_next_address() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let pods: Vec<Pod> = (0..3).map(|_| node.pod()).collect::<Result<_>>()?;
+        pods[2].delete()?;
+        node.kill_agent();
+        node.spawn_agent()?;
+        node.wait_for_agent()?;
+        let next: Vec<Pod> = (0..8).map(|_| node.pod()).collect::<Result<_>>()?;
+        for pod in &next {
+            for address in &pods[2].addresses {
+                ensure!(!pod.addresses.contains(address), "{address} again at once");
+            }
+        }
+        Ok(())
     });
 }
 
