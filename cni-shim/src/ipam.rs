@@ -9,7 +9,6 @@ mod requested;
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde_json::Value;
 
 use self::delegate::Delegate;
@@ -18,6 +17,7 @@ use crate::error::{INVALID_CONFIG, UNSUPPORTED_FIELD, failure};
 use crate::fault;
 use crate::protocol::{Added, Failure, Source};
 use crate::request::{Config, Environment};
+use crate::result::Route;
 
 /// Who gives the addresses.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Given {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) mtu: u32,
     /// By the gateway of their family, whoever gave them.
-    pub(crate) routes: Vec<IpNet>,
+    pub(crate) routes: Vec<Route>,
     pub(crate) dns: Value,
 }
 

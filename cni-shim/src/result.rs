@@ -47,6 +47,23 @@ pub(crate) struct Route {
     pub(crate) dst: ipnet::IpNet,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gw: Option<IpAddr>,
+    /// This and the following from 1.1.0 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) advmss: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) table: Option<u32>,
+}
+
+impl Route {
+    /// A plain one, by our gateway.
+    pub(crate) fn new(dst: ipnet::IpNet) -> Self {
+        let gw = Some(gateway(dst.addr()));
+        Self { dst, gw, mtu: None, advmss: None, priority: None, table: None }
+    }
 }
 
 impl AddResult {
@@ -62,19 +79,15 @@ impl AddResult {
                     interface: Some(1),
                 })
                 .collect(),
-            routes: addresses
-                .iter()
-                .map(|ip| Route { dst: everywhere(*ip), gw: Some(gateway(*ip)) })
-                .collect(),
+            routes: addresses.iter().map(|ip| Route::new(everywhere(*ip))).collect(),
             dns: json!({}),
         }
     }
 
-    /// With these routes, by our gateway, and this `dns`.
-    pub(crate) fn with(self, routes: &[ipnet::IpNet], dns: &Value) -> Self {
-        let route = |dst: &ipnet::IpNet| Route { dst: *dst, gw: Some(gateway(dst.addr())) };
+    /// With these routes and this `dns`.
+    pub(crate) fn with(self, routes: &[Route], dns: &Value) -> Self {
         let dns = if dns.is_object() { dns.clone() } else { self.dns };
-        Self { routes: routes.iter().map(route).collect(), dns, ..self }
+        Self { routes: routes.to_vec(), dns, ..self }
     }
 
     /// The document in the shape of a version.

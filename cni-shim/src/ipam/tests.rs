@@ -143,7 +143,7 @@ fn a_delegated_plugin_gets_what_we_got_and_the_agent_hears_of_it_first() {
     let given = given.expect("a lease");
     assert!(leased);
     assert_eq!(given.addresses[0].to_string(), "10.9.0.5");
-    assert_eq!(given.routes[0].to_string(), "0.0.0.0/0");
+    assert_eq!(given.routes[0].dst.to_string(), "0.0.0.0/0");
     assert_eq!(given.dns["domain"], "d");
     let [Source::Announced(delegation), Source::Leased(_)] = asked.as_slice() else {
         panic!("asked {asked:?}")

@@ -21,14 +21,14 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::runtime::Runtime;
 
 use crate::error::{ALREADY_ATTACHED, Context as _, KERNEL, failure};
 use crate::fault;
 use crate::protocol::Failure;
-use crate::result::gateway;
+use crate::result::{Route, gateway};
 
 /// Queues of a veth, each way. The kernel's default is one for each processor: memory for each pod, and a
 /// choice for each packet, of which nothing comes without a queueing discipline.
@@ -195,7 +195,7 @@ impl Netlink {
         &self,
         ifname: &str,
         addresses: &[IpAddr],
-        routes: &[IpNet],
+        routes: &[Route],
         mtu: u32,
     ) -> Result<(), Failure> {
         let what = |step: &str| format!("{step} of {ifname} in the container");
@@ -233,7 +233,7 @@ impl Netlink {
                 .link_layer_address(&GATEWAY_MAC.octets)
                 .replace();
             self.wait(neighbour.execute()).context(KERNEL, || what("set the gateway's MAC"))?;
-            let routes = routes.iter().filter(|r| r.addr().is_ipv4() == gateway.is_ipv4());
+            let routes = routes.iter().filter(|r| r.dst.addr().is_ipv4() == gateway.is_ipv4());
             match self.add_routes(index, gateway, routes) {
                 Err(error) if errno(&error) == Some(Errno::EEXIST) => {
                     return Err(second_interface(ifname));
@@ -250,7 +250,7 @@ impl Netlink {
         &self,
         index: u32,
         gateway: IpAddr,
-        routes: impl Iterator<Item = &'a IpNet>,
+        routes: impl Iterator<Item = &'a Route>,
     ) -> Result<(), rtnetlink::Error> {
         let add = |message| self.wait(self.handle.route().add(message).execute());
         if let IpAddr::V4(gateway) = gateway {
@@ -261,22 +261,40 @@ impl Netlink {
             add(to_gateway.build())?;
         }
         for route in routes {
-            add(match (route, gateway) {
-                (IpNet::V4(route), IpAddr::V4(gateway)) => RouteMessageBuilder::<Ipv4Addr>::new()
-                    .destination_prefix(route.network(), route.prefix_len())
-                    .gateway(gateway)
-                    .output_interface(index)
-                    .build(),
-                (IpNet::V6(route), IpAddr::V6(gateway)) => RouteMessageBuilder::<Ipv6Addr>::new()
-                    .destination_prefix(route.network(), route.prefix_len())
-                    .gateway(gateway)
-                    .output_interface(index)
-                    .build(),
+            add(match (route.dst, gateway) {
+                (IpNet::V4(to), IpAddr::V4(gateway)) => {
+                    let builder = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway);
+                    message(builder.destination_prefix(to.network(), to.prefix_len()), index, route)
+                }
+                (IpNet::V6(to), IpAddr::V6(gateway)) => {
+                    let builder = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway);
+                    message(builder.destination_prefix(to.network(), to.prefix_len()), index, route)
+                }
                 (IpNet::V4(_), IpAddr::V6(_)) | (IpNet::V6(_), IpAddr::V4(_)) => continue,
             })?;
         }
         Ok(())
     }
+}
+
+/// What a route has beside destination and gateway.
+fn message<T>(builder: RouteMessageBuilder<T>, index: u32, route: &Route) -> RouteMessage {
+    let mut builder = builder.output_interface(index);
+    if let Some(table) = route.table {
+        builder = builder.table_id(table);
+    }
+    if let Some(priority) = route.priority {
+        builder = builder.priority(priority);
+    }
+    let metrics: Vec<RouteMetric> =
+        [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)]
+            .into_iter()
+            .flatten()
+            .collect();
+    if !metrics.is_empty() {
+        builder.get_mut().attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    builder.build()
 }
 
 /// Sets a switch of an interface; a kernel without IPv6 has none.

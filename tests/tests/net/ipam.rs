@@ -178,6 +178,45 @@ fn routes_and_dns_are_obeyed_and_strange_addresses_work_on_their_node() {
     });
 }
 
+/// As results of CNI 1.1.0 have them.
+#[test]
+fn routes_have_table_metric_and_mtu_as_they_are_given() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let result = json!({
+            "cniVersion": "1.0.0",
+            "ips": [{ "address": "10.244.1.7/24" }, { "address": "fd00:10:244:1::7/64" }],
+            "routes": [
+                { "dst": "0.0.0.0/0", "priority": 50, "mtu": 1400, "advmss": 1200 },
+                { "dst": "10.9.0.0/16", "table": 1007 },
+                { "dst": "fd09::/64", "table": 107, "priority": 9 },
+            ],
+        });
+        let plugin = node.directory.join("given");
+        fs::write(&plugin, format!("#!/bin/sh\n[ $CNI_COMMAND != ADD ] || echo '{result}'\n"))?;
+        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+        let path = node.directory.to_string_lossy().into_owned();
+        let mut configuration = node.cni_configuration();
+        configuration["ipam"] = json!({ "type": "given" });
+        let pod = node.bare_pod()?;
+        let added = call(&pod, "ADD", &configuration, &[("CNI_PATH", &path)])?;
+        let added = added.map_err(|error| anyhow!("ADD: {error}"))?;
+        ensure!(added["routes"][1]["table"] == 1007, "{added}");
+        for (words, wanted) in [
+            (
+                "ip route",
+                "default via 169.254.1.1 dev eth0 proto static metric 50 mtu 1400 advmss 1200",
+            ),
+            ("ip route show table 1007", "10.9.0.0/16 via 169.254.1.1 dev eth0"),
+            ("ip -6 route show table 107", "fd09::/64 via fe80::1 dev eth0 proto static metric 9"),
+        ] {
+            let shown = pod.namespace.run(words)?;
+            ensure!(shown.contains(wanted), "{words}: {shown}");
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn an_add_that_fails_behind_host_local_leaves_no_lease() {
     Cluster::builder(Mode::Direct).test(|cluster| {

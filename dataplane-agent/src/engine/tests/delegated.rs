@@ -197,3 +197,16 @@ async fn a_del_without_the_plugin_leaves_the_lease_to_the_sweep() {
     assert_eq!(node.files(), 0);
     assert!(fs::read_to_string(node.calls()).unwrap().starts_with("DEL c1 eth0"));
 }
+
+/// The clock of the test goes on as soon as nothing but the plugin runs.
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_hangs_is_ended_and_named() {
+    let mut node = Node::new().await;
+    node.lease("c1", 20, &["192.0.2.5"]).await.unwrap();
+    fs::write(node.directory.path().join("given"), "#!/bin/sh\nexec sleep 600\n").unwrap();
+    node.remove_interface("c1");
+    node.sweep_twice().await;
+    let problems = format!("{:?}", node.engine.file_problems);
+    assert!(problems.contains("DEL took more than 20 s"), "{problems}");
+    assert_eq!(node.files(), 1);
+}
