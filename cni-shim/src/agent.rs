@@ -125,7 +125,7 @@ mod tests {
 
     fn del() -> Call {
         let attachment = Attachment { container_id: "c".into(), ifname: "eth0".into() };
-        Call::Del(DelCall { attachment })
+        Call::Del(DelCall { attachment, lease_freed: false })
     }
 
     /// Serves one connection after the other, each with the next piece of work.

@@ -30,6 +30,10 @@ pub const ALREADY_ATTACHED: u32 = 101;
 pub const CHECK_FAILED: u32 = 102;
 /// Ours: plugin and agent are of different versions.
 pub const PROTOCOL: u32 = 103;
+/// Ours: an address that is asked for is another's.
+pub const ADDRESS_IN_USE: u32 = 110;
+/// Ours: a delegated plugin is missing, or does not answer as plugins do.
+pub const DELEGATE: u32 = 111;
 
 /// An error with its code.
 pub fn failure(code: u32, message: impl Into<String>, details: impl Into<String>) -> Failure {

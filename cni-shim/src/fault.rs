@@ -15,11 +15,16 @@ pub(crate) const STEPS: [&str; 11] = [
     HOST_UP,
 ];
 
+/// Those of an ADD whose addresses a delegated plugin gives, behind [`EGRESS`].
+pub(crate) const IPAM_STEPS: [&str; 2] = [ANNOUNCED, LEASED];
+
 pub(crate) const LOCKED: &str = "locked";
 pub(crate) const LINK_MADE: &str = "link-made";
 pub(crate) const LINK_NAMED: &str = "link-named";
 pub(crate) const INGRESS: &str = "ingress-attached";
 pub(crate) const EGRESS: &str = "egress-attached";
+pub(crate) const ANNOUNCED: &str = "announced";
+pub(crate) const LEASED: &str = "leased";
 pub(crate) const AGENT_ASKED: &str = "agent-asked";
 pub(crate) const LOOPBACK: &str = "loopback-up";
 pub(crate) const ADDRESSES: &str = "addresses";

@@ -1,5 +1,6 @@
 //! The CNI plugin, and what it and the agent agree on: names on the host, the protocol of their socket.
 
+pub mod delegation;
 pub mod error;
 pub mod names;
 pub mod plugin;
@@ -7,6 +8,7 @@ pub mod protocol;
 
 mod agent;
 mod fault;
+mod ipam;
 mod kernel;
 mod lock;
 mod request;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 
 use crate::error::{Context as _, IO, TRY_AGAIN, failure};
 use crate::names::Attachment;
@@ -55,6 +55,14 @@ pub(crate) fn take_if_there(
         }
         thread::sleep(WAIT_STEP);
     }
+}
+
+/// Lets programs that are started from now on hold the lock too: one that outlives a plugin that is
+/// killed keeps DEL away until it has ended.
+pub(crate) fn share_with_children(lock: &Flock<File>) -> Result<(), Failure> {
+    fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::empty()))
+        .map(drop)
+        .context(IO, || "share the attachment's lock".into())
 }
 
 fn refused(path: &Path, errno: Errno) -> Failure {

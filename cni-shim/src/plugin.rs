@@ -21,6 +21,12 @@ pub fn run() -> ExitCode {
         println!("{}", crate::fault::STEPS.join("\n"));
         return ExitCode::SUCCESS;
     }
+    if std::env::args().nth(1).as_deref() == Some("--ipam-fault-steps")
+        && cfg!(feature = "fault-injection")
+    {
+        println!("{}", crate::fault::IPAM_STEPS.join("\n"));
+        return ExitCode::SUCCESS;
+    }
     let environment = Environment::read();
     if environment.command.is_empty() && std::io::stdin().is_terminal() {
         eprintln!(
@@ -36,12 +42,15 @@ pub fn run() -> ExitCode {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(document)) => print(&document, ExitCode::SUCCESS),
         Err(error) => {
-            let document = json!({
+            let mut document = json!({
                 "cniVersion": version,
                 "code": error.code,
                 "msg": error.message,
-                "details": error.details,
             });
+            // Ours always have some; those of delegated plugins pass as they are.
+            if !error.details.is_empty() {
+                document["details"] = error.details.into();
+            }
             print(&document, ExitCode::FAILURE)
         }
     }
@@ -93,8 +102,8 @@ fn answer(environment: &Environment, version: &mut &'static str) -> Result<Optio
         }
         "DEL" => verbs::del(environment, &config).map(|()| None),
         "CHECK" => verbs::check(environment, &config).map(|()| None),
-        "STATUS" => verbs::status(&config).map(|()| None),
-        _ => verbs::gc(&config).map(|()| None),
+        "STATUS" => verbs::status(environment, &config).map(|()| None),
+        _ => verbs::gc(environment, &config).map(|()| None),
     }
 }
 

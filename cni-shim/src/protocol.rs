@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::Delegation;
 use crate::names::Attachment;
 
 /// Rises when an older peer would misread a message.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Longest request.
 pub const MESSAGE_BYTES_MAX: u32 = 1 << 20;
 /// Longest reply: the status of a node lists all others.
@@ -64,6 +65,20 @@ pub struct AddCall {
     pub pod_mac: [u8; 6],
     /// Kernel ids of the attached programs: of ingress, then of egress.
     pub program_ids: [u32; 2],
+    /// Where its addresses come from.
+    pub source: Source,
+}
+
+/// Where the addresses of an ADD come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The node's pools: one of each family, and these among them.
+    Pools(Vec<IpAddr>),
+    /// A delegated plugin, which is called next. The agent writes down how its lease is given back.
+    Announced(Box<Delegation>),
+    /// What the plugin that was announced has given.
+    Leased(Vec<IpAddr>),
 }
 
 /// The request of a DEL.
@@ -72,6 +87,9 @@ pub struct AddCall {
 pub struct DelCall {
     /// Which interface of which container.
     pub attachment: Attachment,
+    /// The delegated plugin has been called with success. Else the agent calls it, where there is one,
+    /// when the interface is gone.
+    pub lease_freed: bool,
 }
 
 /// The request of a STATUS.
@@ -114,7 +132,7 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Added {
-    /// The pod's addresses, one per family of the node's pools, IPv4 first; each is used as a /32 or /128.
+    /// The pod's addresses, IPv4 first; each is used as a /32 or /128. None to [`Source::Announced`].
     pub addresses: Vec<IpAddr>,
     /// MTU of the pod's interface, in bytes.
     pub mtu: u32,
@@ -211,8 +229,10 @@ mod tests {
     #[test]
     fn messages_come_back_as_they_went() {
         let attachment = Attachment { container_id: "a".into(), ifname: "eth0".into() };
-        let request =
-            Request { version: PROTOCOL_VERSION, call: Call::Del(DelCall { attachment }) };
+        let request = Request {
+            version: PROTOCOL_VERSION,
+            call: Call::Del(DelCall { attachment, lease_freed: false }),
+        };
         let bytes = encode(&request).expect("encoded");
         assert_eq!(read::<Request>(&mut bytes.as_slice()).expect("decoded"), request);
     }

@@ -11,6 +11,7 @@ use crate::error::{
     Context as _, DECODE, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO,
     UNSUPPORTED_FIELD, failure,
 };
+use crate::ipam;
 use crate::names::{Attachment, DEFAULT_SOCKET};
 use crate::protocol::Failure;
 
@@ -37,8 +38,12 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) runtime_config: BTreeMap<String, Value>,
     pub(crate) args: Option<Value>,
+    pub(crate) dns: Option<Value>,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Value>,
+    /// As it was read, for delegated plugins.
+    #[serde(skip)]
+    pub(crate) text: Vec<u8>,
     /// Keys of others, or misspelt ones.
     #[serde(flatten)]
     pub(crate) unknown: BTreeMap<String, Value>,
@@ -52,6 +57,7 @@ pub(crate) struct Environment {
     netns: String,
     ifname: String,
     args: String,
+    path: String,
 }
 
 impl Environment {
@@ -63,6 +69,7 @@ impl Environment {
             netns: get("CNI_NETNS"),
             ifname: get("CNI_IFNAME"),
             args: get("CNI_ARGS"),
+            path: get("CNI_PATH"),
         }
     }
 
@@ -107,8 +114,28 @@ impl Environment {
         Ok(&self.netns)
     }
 
-    /// `K8S_POD_NAMESPACE/K8S_POD_NAME`, for people; other keys must be known or ignorable.
-    pub(crate) fn pod(&self) -> Result<String, Failure> {
+    /// For tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn of_test(args: &str, path: &str) -> Self {
+        Self { args: args.into(), path: path.into(), ..Self::default() }
+    }
+
+    /// `CNI_ARGS`.
+    pub(crate) fn args(&self) -> &str {
+        &self.args
+    }
+
+    /// `CNI_PATH`.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// A value of `CNI_ARGS`.
+    pub(crate) fn argument(&self, key: &str) -> Result<Option<&str>, Failure> {
+        Ok(self.arguments()?.remove(key))
+    }
+
+    fn arguments(&self) -> Result<BTreeMap<&str, &str>, Failure> {
         let mut pairs = BTreeMap::new();
         for pair in self.args.split(';').filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
@@ -120,15 +147,16 @@ impl Environment {
             };
             pairs.insert(key, value);
         }
+        Ok(pairs)
+    }
+
+    /// `K8S_POD_NAMESPACE/K8S_POD_NAME`, for people; other keys must be known or ignorable.
+    pub(crate) fn pod(&self) -> Result<String, Failure> {
+        let pairs = self.arguments()?;
         let ignore = matches!(pairs.get("IgnoreUnknown"), Some(&("1" | "true" | "TRUE" | "True")));
-        let unknown = pairs.keys().find(|key| !key.starts_with("K8S_") && **key != "IgnoreUnknown");
-        if let Some(key @ (&"IP" | &"MAC")) = unknown {
-            return Err(failure(
-                UNSUPPORTED_FIELD,
-                format!("CNI_ARGS asks for {key}"),
-                "addresses come from the node's pool, MACs from the kernel",
-            ));
-        }
+        let known =
+            |key: &str| key.starts_with("K8S_") || ["IgnoreUnknown", "IP", "MAC"].contains(&key);
+        let unknown = pairs.keys().find(|key| !known(key));
         if let (Some(key), false) = (unknown, ignore) {
             return Err(failure(
                 INVALID_ENVIRONMENT,
@@ -157,8 +185,9 @@ impl Config {
                 format!("more than {CONFIG_BYTES_MAX} bytes"),
             ));
         }
-        serde_json::from_slice(&text)
-            .context(DECODE, || "standard input is not a network configuration".into())
+        let config: Self = serde_json::from_slice(&text)
+            .context(DECODE, || "standard input is not a network configuration".into())?;
+        Ok(Self { text, ..config })
     }
 
     /// The version to answer in.
@@ -237,24 +266,18 @@ impl Config {
         if self.kind.as_deref().unwrap_or_default().is_empty() {
             return invalid("\"type\" is missing", "the plugin's name, \"podwire\"");
         }
-        if self.ipam.as_ref().is_some_and(|ipam| *ipam != Value::Object(serde_json::Map::new())) {
-            return invalid(
-                "\"ipam\" is not supported",
-                "addresses come from the node's own pool: remove the key",
-            );
-        }
-        let asked = ["ips", "mac", "bandwidth"].into_iter().find(|key| {
-            self.runtime_config.contains_key(*key)
-                || self.args.as_ref().is_some_and(|args| !args["cni"][*key].is_null())
-        });
-        match asked {
-            Some(key) => Err(failure(
+        ipam::delegated_type(self)?;
+        let key = "bandwidth";
+        if self.runtime_config.contains_key(key)
+            || self.args.as_ref().is_some_and(|args| !args["cni"][key].is_null())
+        {
+            return Err(failure(
                 UNSUPPORTED_FIELD,
                 format!("the runtime asks for {key:?}"),
-                "addresses come from the node's pool, MACs from the kernel: remove the capability",
-            )),
-            None => Ok(()),
+                "chain the plugin \"bandwidth\", and give it the capability",
+            ));
         }
+        Ok(())
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -315,7 +338,7 @@ mod tests {
         assert_eq!(pod("IgnoreUnknown=1;foo=bar").as_deref(), Ok(""));
         assert_eq!(pod("foo=bar").expect_err("unknown").code, INVALID_ENVIRONMENT);
         assert_eq!(pod("nonsense").expect_err("no pair").code, INVALID_ENVIRONMENT);
-        assert_eq!(pod("IgnoreUnknown=1;IP=1.2.3.4").expect_err("IP").code, UNSUPPORTED_FIELD);
+        assert_eq!(pod("IP=1.2.3.4;MAC=02:00:00:00:00:01").as_deref(), Ok(""));
     }
 
     #[test]
@@ -335,11 +358,11 @@ mod tests {
                 INVALID_CONFIG,
             ),
             (
-                r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","ipam":{"type":"x"}}"#,
-                INVALID_CONFIG,
+                r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","ipam":{"type":"dhcp"}}"#,
+                UNSUPPORTED_FIELD,
             ),
             (
-                r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","runtimeConfig":{"mac":"2:"}}"#,
+                r#"{"cniVersion":"1.0.0","name":"n","type":"podwire","runtimeConfig":{"bandwidth":{}}}"#,
                 UNSUPPORTED_FIELD,
             ),
         ] {

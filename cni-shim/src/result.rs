@@ -17,6 +17,8 @@ pub(crate) struct AddResult {
     pub(crate) ips: Vec<Address>,
     #[serde(default)]
     pub(crate) routes: Vec<Route>,
+    #[serde(default)]
+    pub(crate) dns: Value,
 }
 
 /// An interface; one with a sandbox is the pod's.
@@ -48,6 +50,23 @@ pub(crate) struct Route {
     pub(crate) dst: ipnet::IpNet,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gw: Option<IpAddr>,
+    /// This and the following from 1.1.0 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) advmss: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) table: Option<u32>,
+}
+
+impl Route {
+    /// A plain one, by our gateway.
+    pub(crate) fn new(dst: ipnet::IpNet) -> Self {
+        let gw = Some(gateway(dst.addr()));
+        Self { dst, gw, mtu: None, advmss: None, priority: None, table: None }
+    }
 }
 
 impl AddResult {
@@ -63,18 +82,21 @@ impl AddResult {
                     interface: Some(1),
                 })
                 .collect(),
-            routes: addresses
-                .iter()
-                .map(|ip| Route { dst: everywhere(*ip), gw: Some(gateway(*ip)) })
-                .collect(),
+            routes: addresses.iter().map(|ip| Route::new(everywhere(*ip))).collect(),
+            dns: json!({}),
         }
+    }
+
+    /// With these routes and this `dns`.
+    pub(crate) fn with(self, routes: &[Route], dns: &Value) -> Self {
+        let dns = if dns.is_object() { dns.clone() } else { self.dns };
+        Self { routes: routes.to_vec(), dns, ..self }
     }
 
     /// The document in the shape of a version.
     pub(crate) fn to_json(&self, version: &str) -> Value {
         let mut document = json!(self);
         document["cniVersion"] = version.into();
-        document["dns"] = json!({});
         if version != "1.1.0" {
             for interface in document["interfaces"].as_array_mut().into_iter().flatten() {
                 interface.as_object_mut().map(|interface| interface.remove("mtu"));

@@ -169,10 +169,11 @@ fn del_succeeds_where_no_agent_ever_ran() {
 #[test]
 fn del_succeeds_with_what_add_refuses() {
     for change in [
-        json!({"ipam": {"type": "host-local"}}),
+        json!({"ipam": {"type": "dhcp"}}),
+        json!({"ipam": {"ranges": []}}),
         json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}),
-        json!({"runtimeConfig": {"mac": "02:00:00:00:00:01"}}),
-        json!({"args": {"cni": {"ips": ["10.0.0.1"]}}}),
+        json!({"runtimeConfig": {"mac": "01:00:00:00:00:01"}}),
+        json!({"args": {"cni": {"ips": ["10.0.0.1", "10.0.0.2"]}}}),
         json!({"name": null, "type": null}),
     ] {
         let mut input: Value = serde_json::from_str(&config(NOWHERE)).expect("JSON");

@@ -1,5 +1,6 @@
 //! Turns the model into the state that the kernel should have. Pure.
 
+mod outside;
 mod peers;
 mod sysctls;
 
@@ -67,10 +68,10 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     let state = &mut compiled.state;
     state.devices = devices(model, &paths);
     state.addresses = own.pod_cidrs.iter().map(|cidr| IpNet::from(gateway(cidr))).collect();
-    state.routes = routes(model, own, route_mtu(compiled.pod_mtu, observed));
+    state.routes = routes(model, own, observed, route_mtu(compiled.pod_mtu, observed));
     state.neighbours = paths.neighbours(&compiled.peers, &observed.fixed_neighbours);
     state.sysctls = sysctls::wanted(own, &uplinks, observed);
-    state.nft = Some(nft(model, own));
+    state.nft = Some(nft(model, own, observed));
     state.nodes = nodes(model, own, &compiled.peers);
     state.links = links(model, &uplinks, observed);
     state.pods = pods(model, own, observed);
@@ -188,20 +189,22 @@ fn route_mtu(pod_mtu: u32, observed: &Observed) -> u32 {
     pods.map(|link| link.mtu).chain([pod_mtu]).min().unwrap_or(pod_mtu)
 }
 
-fn routes(model: &Model, own: &Node, mtu: u32) -> BTreeMap<IpNet, Route> {
+fn routes(model: &Model, own: &Node, observed: &Observed, mtu: u32) -> BTreeMap<IpNet, Route> {
     let source_like = |cidr: &IpNet| {
         own.pod_cidrs.iter().map(gateway).find(|ip| ip.is_ipv4() == cidr.addr().is_ipv4())
     };
     model
         .cluster_cidrs()
         .into_iter()
+        .chain(outside::of(model, observed, &model.cluster_cidrs()))
         .filter_map(|cidr| source_like(&cidr).map(|source| (cidr, Route { source, mtu })))
         .collect()
 }
 
-fn nft(model: &Model, own: &Node) -> NftRules {
+fn nft(model: &Model, own: &Node, observed: &Observed) -> NftRules {
+    let outside = outside::of(model, observed, &own.pod_cidrs);
     NftRules {
-        pods: own.pod_cidrs.iter().copied().collect(),
+        pods: own.pod_cidrs.iter().copied().chain(outside).collect(),
         cluster: model.cluster_cidrs().into_iter().collect(),
         nodes: model.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect(),
         tunnel_port: has_tunnel(model).then_some(model.network.vxlan_port),

@@ -2,6 +2,8 @@
 
 mod attach;
 mod collect;
+mod delegated;
+mod leases;
 mod orphans;
 mod ready;
 mod reconcile;
@@ -16,6 +18,7 @@ use cni_shim::protocol::{Call, Reply};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use self::leases::Leases;
 use crate::compile::Compiled;
 use crate::ipam::Ipam;
 use crate::kernel::{Event, Kernel, KernelError, Observed, State};
@@ -106,6 +109,7 @@ pub struct Engine<K> {
     events_lost: bool,
     /// Interfaces that the last sweep missed.
     missing: BTreeSet<String>,
+    leases: Leases,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -133,6 +137,7 @@ impl<K: Kernel> Engine<K> {
             store_problem: None,
             events_lost: false,
             missing: BTreeSet::new(),
+            leases: Leases::default(),
         };
         engine.observed = engine.observe().await?;
         if let Some(why) = engine.observed.unknown.get("pod") {
@@ -172,6 +177,7 @@ impl<K: Kernel> Engine<K> {
                     due = Instant::now() + LOOK_EVERY;
                 }
                 _ = sweep.tick() => self.sweep().await,
+                Some(freed) = self.leases.next() => self.lease_freed(freed).await,
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Errors as the plugin passes them on: the codes of the CNI specification (1.1, section 5) and ours.
 
 use cni_shim::error::{
-    ALREADY_ATTACHED, DECODE, IO, KERNEL, NOT_AVAILABLE, PROTOCOL, TRY_AGAIN, failure,
+    ADDRESS_IN_USE, ALREADY_ATTACHED, DECODE, INVALID_CONFIG, IO, KERNEL, NOT_AVAILABLE, PROTOCOL,
+    TRY_AGAIN, failure,
 };
 use cni_shim::protocol::{Failure, PROTOCOL_VERSION};
 
-use crate::ipam::Exhausted;
+use crate::ipam::IpamError;
 use crate::kernel::KernelError;
 use crate::store::StoreError;
 
@@ -29,10 +30,28 @@ pub(crate) fn try_again(message: &str, details: &str) -> Failure {
     failure(TRY_AGAIN, message, format!("{details}; try again later"))
 }
 
-/// No address is left.
-pub(crate) fn exhausted(error: &Exhausted) -> Failure {
-    let details = format!("{error}: remove pods, or give the node a larger pod network");
-    failure(NOT_AVAILABLE, "no pod address is free", details)
+/// The pools do not give what is wanted.
+pub(crate) fn ipam(error: &IpamError) -> Failure {
+    match error {
+        IpamError::Exhausted { .. } => {
+            let details = format!("{error}: remove pods, or give the node a larger pod network");
+            failure(NOT_AVAILABLE, "no pod address is free", details)
+        }
+        IpamError::InUse(_) => {
+            let details = format!("{error}: `podwire-agent status` shows by which pod");
+            failure(ADDRESS_IN_USE, "an address that is asked for is in use", details)
+        }
+        IpamError::Outside { .. } | IpamError::Reserved { .. } | IpamError::Twice(..) => failure(
+            INVALID_CONFIG,
+            "an address is asked for that no pod here can have",
+            error.to_string(),
+        ),
+    }
+}
+
+/// A delegated plugin gave what cannot work here.
+pub(crate) fn lease(details: &str) -> Failure {
+    failure(INVALID_CONFIG, "the IPAM plugin gave an address that no pod here can have", details)
 }
 
 /// Plugin and agent are too far apart.

@@ -79,6 +79,7 @@ pub(crate) fn attached(container: &str, ifindex: u32, address: &str, generation:
         pod_mac: [2, 0, 0, 0, 1, 2],
         addresses: vec![address.parse().unwrap()],
         generation,
+        delegation: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use cni_shim::delegation::Delegation;
 use cni_shim::names::Attachment;
 pub use cni_shim::names::is_pod_interface;
 use dataplane_core::abi::{Mac, PodEntry};
@@ -137,6 +138,9 @@ pub struct Attached {
     pub addresses: Vec<IpAddr>,
     /// Number of this owner of the addresses.
     pub generation: u64,
+    /// The delegated plugin that has given the addresses, or was about to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Box<Delegation>>,
 }
 
 impl Attached {

@@ -1,7 +1,9 @@
 //! Programs that are run and looked at.
 
+use std::fs::File;
 use std::io::Write as _;
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -45,6 +47,20 @@ pub fn feed(command: &mut Command, input: &str) -> Result<Output> {
         let _ = stdin.write_all(input.as_bytes());
     }
     Ok(child.wait_with_output()?)
+}
+
+/// Runs it with an input, its output into a file: what it starts may outlive it.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_apart(command: &mut Command, input: &str, output: &Path) -> Result<ExitStatus> {
+    let file = File::create(output)?;
+    command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
+    let mut child = command.spawn().with_context(|| format!("start {}", text(command)))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    Ok(child.wait()?)
 }
 
 /// Its standard output, if it succeeded.

@@ -10,6 +10,7 @@ mod net {
     mod garbage;
     mod healing;
     mod hosts;
+    mod ipam;
     mod killed;
     mod matrix;
     mod parallel;

@@ -5,6 +5,7 @@
     reason = "netlink's lists of attributes grow with the kernel"
 )]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
@@ -13,20 +14,21 @@ use std::time::{Duration, Instant};
 
 use dataplane_core::abi::config::GATEWAY_MAC;
 use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::runtime::Runtime;
 
 use crate::error::{ALREADY_ATTACHED, Context as _, KERNEL, failure};
 use crate::fault;
 use crate::protocol::Failure;
-use crate::result::gateway;
+use crate::result::{Route, gateway};
 
 /// Queues of a veth, each way. The kernel's default is one for each processor: memory for each pod, and a
 /// choice for each packet, of which nothing comes without a queueing discipline.
@@ -99,11 +101,20 @@ impl Netlink {
     }
 
     /// Makes the veth, its other end in the container, both down.
-    pub(crate) fn make_pair(&self, host: &str, pod: &str, netns: &File) -> Result<Pair, Failure> {
+    pub(crate) fn make_pair(
+        &self,
+        host: &str,
+        pod: &str,
+        netns: &File,
+        mac: Option<[u8; 6]>,
+    ) -> Result<Pair, Failure> {
         let what = || format!("make the veth {host}");
         // A local address of our own choice, so that the answer needs no second look: the kernel's
         // random one would be as good.
-        let pod_mac = random_mac().context(KERNEL, what)?;
+        let pod_mac = match mac {
+            Some(mac) => mac,
+            None => random_mac().context(KERNEL, what)?,
+        };
         let host_mac = GATEWAY_MAC.octets;
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(pod)
@@ -186,6 +197,7 @@ impl Netlink {
         &self,
         ifname: &str,
         addresses: &[IpAddr],
+        routes: &[Route],
         mtu: u32,
     ) -> Result<(), Failure> {
         let what = |step: &str| format!("{step} of {ifname} in the container");
@@ -215,14 +227,16 @@ impl Netlink {
         self.wait(self.handle.link().set(message).execute())
             .context(KERNEL, || what("set MTU and state"))?;
         fault::done(fault::POD_UP);
-        for ip in addresses {
-            let neighbour = self.handle.neighbours().add(index, gateway(*ip));
+        let gateways: BTreeSet<IpAddr> = addresses.iter().map(|ip| gateway(*ip)).collect();
+        for gateway in gateways {
+            let neighbour = self.handle.neighbours().add(index, gateway);
             let neighbour = neighbour
                 .state(NeighbourState::Permanent)
                 .link_layer_address(&GATEWAY_MAC.octets)
                 .replace();
             self.wait(neighbour.execute()).context(KERNEL, || what("set the gateway's MAC"))?;
-            match self.add_default_route(index, *ip) {
+            let routes = routes.iter().filter(|r| r.dst.addr().is_ipv4() == gateway.is_ipv4());
+            match self.add_routes(index, gateway, routes) {
                 Err(error) if errno(&error) == Some(Errno::EEXIST) => {
                     return Err(second_interface(ifname));
                 }
@@ -233,28 +247,56 @@ impl Netlink {
         Ok(())
     }
 
-    /// The default route by the gateway, which needs a route of its own in IPv4.
-    fn add_default_route(&self, index: u32, ip: IpAddr) -> Result<(), rtnetlink::Error> {
-        let route = self.handle.route();
-        match (ip, gateway(ip)) {
-            (IpAddr::V4(_), IpAddr::V4(gateway)) => {
-                let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
-                    .destination_prefix(gateway, 32)
-                    .output_interface(index)
-                    .scope(RouteScope::Link);
-                self.wait(route.add(to_gateway.build()).execute())?;
-                let default =
-                    RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index);
-                self.wait(route.add(default.build()).execute())
-            }
-            (_, IpAddr::V6(gateway)) => {
-                let default =
-                    RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index);
-                self.wait(route.add(default.build()).execute())
-            }
-            (IpAddr::V6(_), IpAddr::V4(_)) => Ok(()),
+    /// Routes by the gateway, which needs a route of its own in IPv4.
+    fn add_routes<'a>(
+        &self,
+        index: u32,
+        gateway: IpAddr,
+        routes: impl Iterator<Item = &'a Route>,
+    ) -> Result<(), rtnetlink::Error> {
+        let add = |message| self.wait(self.handle.route().add(message).execute());
+        if let IpAddr::V4(gateway) = gateway {
+            let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(gateway, 32)
+                .output_interface(index)
+                .scope(RouteScope::Link);
+            add(to_gateway.build())?;
         }
+        for route in routes {
+            add(match (route.dst, gateway) {
+                (IpNet::V4(to), IpAddr::V4(gateway)) => {
+                    let builder = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway);
+                    message(builder.destination_prefix(to.network(), to.prefix_len()), index, route)
+                }
+                (IpNet::V6(to), IpAddr::V6(gateway)) => {
+                    let builder = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway);
+                    message(builder.destination_prefix(to.network(), to.prefix_len()), index, route)
+                }
+                (IpNet::V4(_), IpAddr::V6(_)) | (IpNet::V6(_), IpAddr::V4(_)) => continue,
+            })?;
+        }
+        Ok(())
     }
+}
+
+/// What a route has beside destination and gateway.
+fn message<T>(builder: RouteMessageBuilder<T>, index: u32, route: &Route) -> RouteMessage {
+    let mut builder = builder.output_interface(index);
+    if let Some(table) = route.table {
+        builder = builder.table_id(table);
+    }
+    if let Some(priority) = route.priority {
+        builder = builder.priority(priority);
+    }
+    let metrics: Vec<RouteMetric> =
+        [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)]
+            .into_iter()
+            .flatten()
+            .collect();
+    if !metrics.is_empty() {
+        builder.get_mut().attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    builder.build()
 }
 
 /// Sets a switch of an interface; a kernel without IPv6 has none.

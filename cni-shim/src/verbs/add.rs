@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::agent::{self, AGENT_WAIT_MAX};
 use crate::error::{ALREADY_ATTACHED, failure};
 use crate::fault;
+use crate::ipam::{self, Ipam};
 use crate::kernel::{self, Netlink, Pair};
 use crate::names::{Attachment, Hook, Pins};
-use crate::protocol::{AddCall, Added, Call, DelCall, Failure, Reply};
+use crate::protocol::{AddCall, Added, Call, DelCall, Failure, Reply, Source};
 use crate::request::{Config, Environment};
 use crate::result::{AddResult, Interface, mac_text};
 
@@ -22,6 +23,16 @@ struct Job {
     pod: String,
     socket: PathBuf,
     pins: Pins,
+    ipam: Ipam,
+    mac: Option<[u8; 6]>,
+    dns: Option<serde_json::Value>,
+}
+
+/// How far it got: what there is to undo.
+#[derive(Default)]
+struct Progress {
+    asked: bool,
+    leased: bool,
 }
 
 /// Attaches an interface to a container.
@@ -29,16 +40,22 @@ struct Job {
 /// 1. Take the lock of the attachment.
 /// 2. Make the veth, the pod's end in its namespace, both ends down.
 /// 3. Attach the pinned programs, links pinned.
-/// 4. Ask the agent: from its answer on, the pod's addresses are in the map.
+/// 4. Ask the agent: from its answer on, the pod's addresses are in the map. A delegated plugin is called
+///    between two questions.
 /// 5. Configure the pod's end.
 /// 6. Host end up: before that no packet passes.
 pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResult, Failure> {
     let attachment = environment.attachment()?;
+    let requested = ipam::requested(environment, config)?;
+    let ipam = Ipam::new(environment, config, &requested)?;
     let netns_path = environment.netns()?.to_owned();
     let netns = kernel::open_namespace(Path::new(&netns_path))?;
     let pod = environment.pod()?;
     let socket = config.socket();
-    let _lock = crate::lock::take(&attachment, &socket)?; // 1
+    let lock = crate::lock::take(&attachment, &socket)?; // 1
+    if matches!(ipam, Ipam::Delegate(_)) {
+        crate::lock::share_with_children(&lock)?;
+    }
     fault::done(fault::LOCKED);
     let job = Job {
         host_ifname: attachment.host_ifname(),
@@ -49,11 +66,14 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
         netns,
         pod,
         socket,
+        ipam,
+        mac: requested.mac,
+        dns: config.dns.clone(),
     };
     let netlink = Netlink::open()?;
     refuse_existing(&job, &netlink)?;
-    let mut asked = false;
-    attach(&job, &netlink, &mut asked).map_err(|error| undo(&job, &netlink, asked, error))
+    let mut progress = Progress::default();
+    attach(&job, &netlink, &mut progress).map_err(|error| undo(&job, &netlink, &progress, error))
 }
 
 /// Refuses when either end is there already; nothing has been touched yet.
@@ -77,9 +97,9 @@ fn refuse_existing(job: &Job, netlink: &Netlink) -> Result<(), Failure> {
     }
 }
 
-fn attach(job: &Job, netlink: &Netlink, asked: &mut bool) -> Result<AddResult, Failure> {
+fn attach(job: &Job, netlink: &Netlink, progress: &mut Progress) -> Result<AddResult, Failure> {
     let ifname = &job.attachment.ifname;
-    let pair = netlink.make_pair(&job.host_ifname, ifname, &job.netns)?; // 2
+    let pair = netlink.make_pair(&job.host_ifname, ifname, &job.netns, job.mac)?; // 2
     fault::done(fault::LINK_MADE);
     netlink.name_host_end(&job.host_ifname, &pair, &job.alias())?;
     fault::done(fault::LINK_NAMED);
@@ -87,12 +107,14 @@ fn attach(job: &Job, netlink: &Netlink, asked: &mut bool) -> Result<AddResult, F
     fault::done(fault::INGRESS);
     let egress = kernel::attach(&job.pins, &job.host_ifname, Hook::Egress)?;
     fault::done(fault::EGRESS);
-    *asked = true;
-    let added = job.ask(&pair, [ingress, egress])?; // 4
+    progress.asked = true;
+    let ask = |source| job.ask(&pair, [ingress, egress], source);
+    let given = job.ipam.obtain(ask, &mut progress.leased)?; // 4
     fault::done(fault::AGENT_ASKED);
-    let (name, addresses, mtu) = (ifname.clone(), added.addresses.clone(), added.mtu);
-    kernel::inside(&job.netns, move |netlink| netlink.configure_pod(&name, &addresses, mtu))?; // 5
-    netlink.host_end_up(&pair, added.mtu)?; // 6
+    kernel::inside(&job.netns, |netlink| {
+        netlink.configure_pod(ifname, &given.addresses, &given.routes, given.mtu) // 5
+    })?;
+    netlink.host_end_up(&pair, given.mtu)?; // 6
     fault::done(fault::HOST_UP);
     let name = ifname.clone();
     kernel::inside(&job.netns, move |netlink| netlink.wait_until_operational(&name))?;
@@ -100,28 +122,40 @@ fn attach(job: &Job, netlink: &Netlink, asked: &mut bool) -> Result<AddResult, F
         name: job.host_ifname.clone(),
         mac: mac_text(pair.host_mac),
         sandbox: String::new(),
-        mtu: Some(added.mtu),
+        mtu: Some(given.mtu),
     };
     let pod = Interface {
         name: ifname.clone(),
         mac: mac_text(pair.pod_mac),
         sandbox: job.netns_path.clone(),
-        mtu: Some(added.mtu),
+        mtu: Some(given.mtu),
     };
-    Ok(AddResult::new(host, pod, &added.addresses))
+    let dns = job.dns.as_ref().filter(|dns| dns.as_object().is_some_and(|dns| !dns.is_empty()));
+    let result = AddResult::new(host, pod, &given.addresses);
+    Ok(result.with(&given.routes, dns.unwrap_or(&given.dns)))
 }
 
-/// Undoes the steps in reverse; what cannot be undone is said beside the error.
-fn undo(job: &Job, netlink: &Netlink, asked: bool, mut error: Failure) -> Failure {
+/// Undoes the steps; what cannot be undone is said beside the error. The interface goes first: an address
+/// is not given back while somebody has it.
+fn undo(job: &Job, netlink: &Netlink, progress: &Progress, mut error: Failure) -> Failure {
     let mut failed = Vec::new();
-    if asked {
-        let call = Call::Del(DelCall { attachment: job.attachment.clone() });
+    if let Err(error) = netlink.remove(&job.host_ifname) {
+        failed.push(format!("remove {} ({error})", job.host_ifname));
+    }
+    let mut lease_freed = false;
+    if progress.leased {
+        match job.ipam.give_back() {
+            Ok(()) => lease_freed = true,
+            Err(error) => {
+                failed.push(format!("give the lease back ({error}); the agent will try again"));
+            }
+        }
+    }
+    if progress.asked {
+        let call = Call::Del(DelCall { attachment: job.attachment.clone(), lease_freed });
         if let Err(error) = agent::ask(&job.socket, call, std::time::Duration::ZERO) {
             failed.push(format!("release the addresses ({error}); the agent will, within minutes"));
         }
-    }
-    if let Err(error) = netlink.remove(&job.host_ifname) {
-        failed.push(format!("remove {} ({error})", job.host_ifname));
     }
     if let Err(error) = kernel::remove_link_pins(&job.pins, &job.host_ifname) {
         failed.push(error.to_string());
@@ -139,7 +173,7 @@ impl Job {
         self.attachment.alias(&self.network, who)
     }
 
-    fn ask(&self, pair: &Pair, program_ids: [u32; 2]) -> Result<Added, Failure> {
+    fn ask(&self, pair: &Pair, program_ids: [u32; 2], source: Source) -> Result<Added, Failure> {
         let call = AddCall {
             attachment: self.attachment.clone(),
             network: self.network.clone(),
@@ -149,6 +183,7 @@ impl Job {
             host_mac: pair.host_mac,
             pod_mac: pair.pod_mac,
             program_ids,
+            source,
         };
         let reply = agent::ask(&self.socket, Call::Add(Box::new(call)), AGENT_WAIT_MAX)?;
         if let Reply::Added(added) = reply { Ok(added) } else { Err(agent::unfit(&reply)) }

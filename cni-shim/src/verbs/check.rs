@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::agent;
 use crate::error::{CHECK_FAILED, Context as _, DECODE, INVALID_CONFIG, failure};
+use crate::ipam;
 use crate::kernel::{self, LinkFacts, Netlink, PodFacts};
 use crate::names::{Hook, Pins};
 use crate::protocol::Failure;
@@ -24,6 +25,7 @@ pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Fa
     };
     let previous: AddResult =
         serde_json::from_value(previous).context(DECODE, || "read \"prevResult\"".into())?;
+    ipam::check(environment, config)?;
     let socket = config.socket();
     let _lock = crate::lock::take(&attachment, &socket)?;
     let pins = Pins(agent::plugin_file(&socket)?.bpffs);

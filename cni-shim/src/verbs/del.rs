@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::agent;
 use crate::error::{PROTOCOL, TRY_AGAIN, failure};
+use crate::ipam::{self, Ipam};
 use crate::kernel::{self, Netlink};
 use crate::names::Pins;
 use crate::protocol::{Call, DelCall, Failure};
@@ -15,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Detaches an interface from a container.
 ///
 /// Whatever is wrong with the agent or its files, the interface goes; the agent sees that, and frees the
-/// addresses by itself.
+/// addresses by itself. A lease of a delegated plugin is given back when the interface is gone: nobody
+/// has the address any more.
 pub(crate) fn del(environment: &Environment, config: &Config) -> Result<(), Failure> {
     let attachment = environment.attachment()?;
     let socket = config.socket();
@@ -26,19 +28,38 @@ pub(crate) fn del(environment: &Environment, config: &Config) -> Result<(), Fail
         return lock.map(drop);
     }
     let pins = agent::plugin_file(&socket).map(|file| Pins(file.bpffs));
+    let mut lease_freed = false;
+    let remove = || remove(&host_ifname, pins.as_ref().ok());
+    let (mut removed, mut lease) = (Ok(()), Ok(()));
+    match ipam::of_del(environment, config) {
+        Ok(Ipam::Pools(_)) => {}
+        Ok(ipam @ Ipam::Delegate(_)) => {
+            removed = remove();
+            if let Ok(Some(lock)) = &lock {
+                crate::lock::share_with_children(lock)?;
+            }
+            lease = ipam.give_back().map(|()| lease_freed = true);
+        }
+        Err(error) => lease = Err(error),
+    }
     let patience = if pins.is_ok() { PATIENCE } else { Duration::ZERO };
-    let asked = agent::ask(&socket, Call::Del(DelCall { attachment }), patience);
+    let call = Call::Del(DelCall { attachment, lease_freed });
+    let asked = agent::ask(&socket, call, patience);
     let asked = match asked {
         Err(error) if !matches!(error.code, TRY_AGAIN | PROTOCOL) => Err(error),
         Ok(_) | Err(_) => Ok(()),
     };
-    let removed = remove(&host_ifname, pins.as_ref().ok());
+    if !lease_freed && removed.is_ok() {
+        removed = remove();
+    }
     let unpinned = match &pins {
         Ok(pins) => kernel::remove_link_pins(pins, &host_ifname),
         Err(_) => Ok(()),
     };
-    let failed: Vec<Failure> =
-        [lock.map(drop), asked, removed, unpinned].into_iter().filter_map(Result::err).collect();
+    let failed: Vec<Failure> = [lease, lock.map(drop), asked, removed, unpinned]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
     match failed.as_slice() {
         [] => Ok(()),
         [first, rest @ ..] => {

@@ -1,12 +1,28 @@
 //! GC: one request to the agent, which knows the attachments and sees the interfaces.
 
 use crate::agent::{self, AGENT_WAIT_MAX};
-use crate::error::failure;
+use crate::error::{INVALID_CONFIG, failure};
+use crate::ipam;
 use crate::protocol::{Call, Failure, GcCall, Reply};
-use crate::request::Config;
+use crate::request::{Config, Environment};
 
 /// Removes every attachment of the network that is not in `cni.dev/valid-attachments`.
-pub(crate) fn gc(config: &Config) -> Result<(), Failure> {
+///
+/// A delegated plugin does the same with its leases, also where the agent could not do all.
+pub(crate) fn gc(environment: &Environment, config: &Config) -> Result<(), Failure> {
+    let collected = collect(config);
+    if collected.as_ref().is_err_and(|error| error.code == INVALID_CONFIG) {
+        return collected;
+    }
+    let leases = ipam::gc(environment, config);
+    let Err(mut error) = collected else { return leases };
+    if let Err(more) = leases {
+        error.details = format!("{}; {more}", error.details);
+    }
+    Err(error)
+}
+
+fn collect(config: &Config) -> Result<(), Failure> {
     let network = config.network()?.to_owned();
     let valid = config.valid_attachments()?;
     let call = Call::Gc(GcCall { network, valid });

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::agent;
 use crate::error::{NOT_AVAILABLE, PROTOCOL, TRY_AGAIN, failure};
+use crate::ipam;
 use crate::kernel;
 use crate::names::Pins;
 use crate::protocol::{Call, Failure, ReadyCall, Reply};
-use crate::request::Config;
+use crate::request::{Config, Environment};
 
 /// So long an agent may be away.
 const AWAY_MAX: Duration = Duration::from_secs(60);
@@ -20,23 +19,25 @@ const AWAY_MAX: Duration = Duration::from_secs(60);
 /// 1. The configuration is one that ADD takes.
 /// 2. An agent has been here, and of this release: else 50.
 /// 3. The pins are whole: else 51, as forwarding hangs on them.
-/// 4. The agent would serve an ADD: else 50 with its reason.
-/// 5. An agent that does not answer has been away for less than a minute: else 50.
-pub(crate) fn status(config: &Config) -> Result<(), Failure> {
+/// 4. A delegated plugin says so too.
+/// 5. The agent would serve an ADD: else 50 with its reason.
+/// 6. An agent that does not answer has been away for less than a minute: else 50.
+pub(crate) fn status(environment: &Environment, config: &Config) -> Result<(), Failure> {
     config.check()?; // 1
     let socket = config.socket();
     let file = agent::plugin_file(&socket).map_err(not_available)?; // 2
     kernel::check_pins(&Pins(file.bpffs))?; // 3
-    let pools = config.ipam.as_ref().is_none_or(|ipam| *ipam == json!({}));
+    let pools = ipam::delegated_type(config)?.is_none();
+    ipam::status(environment, config)?; // 4
     // Before the question: an agent that comes back meanwhile does not make an old one young.
     let away = agent::away(&socket);
     match agent::ask_once(&socket, Call::Ready(ReadyCall { pools })) {
-        Ok(Reply::Ready) => Ok(()), // 4
+        Ok(Reply::Ready) => Ok(()), // 5
         Ok(Reply::Failed(why)) => Err(not_available(why)),
         Ok(other @ (Reply::Added(_) | Reply::Deleted | Reply::Status(_) | Reply::Collected(_))) => {
             Err(not_available(agent::unfit(&other)))
         }
-        Err(error) if error.code == TRY_AGAIN && away < AWAY_MAX => Ok(()), // 5
+        Err(error) if error.code == TRY_AGAIN && away < AWAY_MAX => Ok(()), // 6
         Err(error) => Err(not_available(error)),
     }
 }

@@ -1,6 +1,9 @@
 //! ADD and DEL.
 
-use cni_shim::protocol::{AddCall, Added, DelCall, Failure};
+use std::net::IpAddr;
+
+use cni_shim::delegation::Delegation;
+use cni_shim::protocol::{AddCall, Added, DelCall, Failure, Source};
 use dataplane_core::abi::names::{PROGRAM_FROM_POD, PROGRAM_TO_POD};
 use dataplane_core::abi::{Addr, PodEntry};
 
@@ -16,22 +19,44 @@ impl<K: Kernel> Engine<K> {
         check_call(call)?;
         self.check_programs(call)?;
         let name = call.attachment.host_ifname();
-        let attached = match self.model.attachments.get(&name).cloned() {
-            Some(old) if is_repeated(&old, call) => old,
-            Some(old) => self.replace(&name, &old, call).await?,
-            None => self.create(&name, call).await?,
+        let attached = match &call.source {
+            Source::Pools(asked) => self.add_of_pools(&name, call, asked).await?,
+            Source::Announced(delegation) => self.announce(&name, call, delegation).await?,
+            Source::Leased(addresses) => self.add_leased(&name, call, addresses).await?,
         };
         if let Err(failure) = self.put_entries(&attached).await {
             // The plugin gives up after a failure, so nothing may stay.
             let _ = self.forget(&name).await;
             return Err(failure);
         }
+        if self.has_routes_of_its_own(&attached) {
+            self.reconcile().await;
+        }
         Ok(Added { addresses: attached.addresses, mtu: self.compiled.pod_mtu })
     }
 
     /// Takes the addresses of an attachment back.
     pub(super) async fn del(&mut self, call: &DelCall) -> Result<(), Failure> {
-        self.forget(&call.attachment.host_ifname()).await
+        let name = call.attachment.host_ifname();
+        let attached = self.model.attachments.get(&name).cloned();
+        match attached.filter(|attached| attached.delegation.is_some() && !call.lease_freed) {
+            // The sweep gives the lease back, and needs the file for that.
+            Some(attached) => self.remove_entries(&attached).await,
+            None => self.forget(&name).await,
+        }
+    }
+
+    async fn add_of_pools(
+        &mut self,
+        name: &str,
+        call: &AddCall,
+        asked: &[IpAddr],
+    ) -> Result<Attached, Failure> {
+        match self.model.attachments.get(name).cloned() {
+            Some(old) if is_repeated(&old, call) && old.delegation.is_none() => Ok(old),
+            Some(old) => self.replace(name, &old, call, asked).await,
+            None => self.create(name, call, asked).await,
+        }
     }
 
     /// Removes entries at once when an interface is gone; the addresses wait for DEL or the sweep.
@@ -40,12 +65,18 @@ impl<K: Kernel> Engine<K> {
         if attached.ifindex != ifindex {
             return;
         }
-        let entry = attached.entry();
-        for address in attached.addresses.clone() {
-            if let Err(error) = self.remove_entry(Addr::from(address), &entry).await {
-                tracing::error!(%error, interface = name, "the entry of an interface that is gone");
-            }
+        let attached = attached.clone();
+        if let Err(error) = self.remove_entries(&attached).await {
+            tracing::error!(%error, interface = name, "the entry of an interface that is gone");
         }
+    }
+
+    async fn remove_entries(&mut self, attached: &Attached) -> Result<(), Failure> {
+        for address in &attached.addresses {
+            let removed = self.remove_entry(Addr::from(*address), &attached.entry()).await;
+            removed.map_err(|error| failure::kernel(&error))?;
+        }
+        Ok(())
     }
 
     /// Removes entries, file and reservation, in this order, so that an error leaves what can be tried
@@ -97,34 +128,51 @@ impl<K: Kernel> Engine<K> {
         ))
     }
 
-    async fn create(&mut self, name: &str, call: &AddCall) -> Result<Attached, Failure> {
+    async fn create(
+        &mut self,
+        name: &str,
+        call: &AddCall,
+        asked: &[IpAddr],
+    ) -> Result<Attached, Failure> {
         if self.model.orphans.contains_key(name) {
             self.forget(name).await?;
         }
-        let addresses = self.ipam.allocate().map_err(|error| failure::exhausted(&error))?;
+        let addresses = self.ipam.allocate(asked).map_err(|error| failure::ipam(&error))?;
         self.warn_if_full();
-        self.register(name, call, addresses.clone()).inspect_err(|_| {
+        self.register(name, call, addresses.clone(), None).inspect_err(|_| {
             for address in addresses {
                 self.ipam.free(address);
             }
         })
     }
 
-    /// The interface of the earlier ADD is gone: its successor keeps the addresses.
+    /// The interface of the earlier ADD is gone: its successor keeps the addresses, or gets those that
+    /// it asks for.
     async fn replace(
         &mut self,
         name: &str,
         old: &Attached,
         call: &AddCall,
+        asked: &[IpAddr],
     ) -> Result<Attached, Failure> {
-        if old.attachment == call.attachment && old.ifindex != call.ifindex {
-            let observed = self.observe().await.map_err(|error| failure::kernel(&error))?;
-            let live = observed.interfaces.values().find(|link| link.ifindex == old.ifindex);
-            if live.is_none_or(|link| link.name != name) {
-                return self.register(name, call, old.addresses.clone());
-            }
-        } else if old.attachment == call.attachment {
-            return self.register(name, call, old.addresses.clone());
+        self.check_replaceable(name, old, call).await?;
+        if asked.iter().all(|address| old.addresses.contains(address)) {
+            return self.register(name, call, old.addresses.clone(), None);
+        }
+        self.forget(name).await?;
+        self.create(name, call, asked).await
+    }
+
+    /// Refuses another interface beside one that lives, and one whose lease would be lost.
+    pub(super) async fn check_replaceable(
+        &mut self,
+        name: &str,
+        old: &Attached,
+        call: &AddCall,
+    ) -> Result<(), Failure> {
+        let is_ours = old.attachment == call.attachment && old.delegation.is_none();
+        if is_ours && (old.ifindex == call.ifindex || !self.is_live(name, old.ifindex).await?) {
+            return Ok(());
         }
         Err(failure::conflict(&format!(
             "{name} (index {}) belongs to {} of container {} already: DEL it first",
@@ -132,11 +180,17 @@ impl<K: Kernel> Engine<K> {
         )))
     }
 
-    fn register(
+    pub(super) async fn is_live(&mut self, name: &str, ifindex: u32) -> Result<bool, Failure> {
+        let observed = self.observe().await.map_err(|error| failure::kernel(&error))?;
+        Ok(observed.interfaces.get(name).is_some_and(|link| link.ifindex == ifindex))
+    }
+
+    pub(super) fn register(
         &mut self,
         name: &str,
         call: &AddCall,
-        addresses: Vec<std::net::IpAddr>,
+        addresses: Vec<IpAddr>,
+        delegation: Option<Box<Delegation>>,
     ) -> Result<Attached, Failure> {
         self.last_generation = self.last_generation.saturating_add(1);
         let attached = Attached {
@@ -149,6 +203,7 @@ impl<K: Kernel> Engine<K> {
             pod_mac: call.pod_mac,
             addresses,
             generation: self.last_generation,
+            delegation,
         };
         self.store.put(name, &attached).map_err(|error| failure::store(&error))?;
         self.model.attachments.insert(name.to_owned(), attached.clone());
@@ -188,7 +243,7 @@ impl<K: Kernel> Engine<K> {
 }
 
 /// The same ADD again, after a reply that was lost.
-fn is_repeated(old: &Attached, call: &AddCall) -> bool {
+pub(super) fn is_repeated(old: &Attached, call: &AddCall) -> bool {
     old.attachment == call.attachment
         && (old.ifindex, old.host_mac, old.pod_mac) == (call.ifindex, call.host_mac, call.pod_mac)
 }

@@ -1,15 +1,15 @@
 //! GC: removes what the runtime does not name any more.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cni_shim::names::{Attachment, network_of_alias};
 use cni_shim::protocol::{Collected, Failure, GcCall};
-use nix::fcntl::Flock;
 use tokio::time::Instant;
 
 use super::Engine;
+use super::leases::Locks;
 use crate::failure;
 use crate::kernel::{Action, Kernel, Link, Observed};
 use crate::model::{Model, is_pod_interface};
@@ -17,10 +17,6 @@ use crate::store::{plugin_lock_number, try_plugin_lock};
 
 /// A call is answered within ten seconds; what is left then is for the next GC.
 const TIME_MAX: Duration = Duration::from_secs(8);
-
-/// Held while what they guard is removed, so that no ADD or DEL of the same name works at it.
-#[derive(Default)]
-struct Locks(BTreeMap<Option<u8>, Flock<File>>);
 
 impl<K: Kernel> Engine<K> {
     /// Removes all attachments of a network but the valid ones.
@@ -36,7 +32,7 @@ impl<K: Kernel> Engine<K> {
         let deadline = Instant::now() + TIME_MAX;
         let valid: BTreeSet<String> = call.valid.iter().map(Attachment::host_ifname).collect();
         let mut collected = Collected { removed: 0, failures: Vec::new() };
-        let mut locks = Locks::default();
+        let mut locks = Locks::new();
         let known = known(&self.model, &call.network, &valid);
         let (mut stale, busy) = self.lock(&mut locks, known, &mut collected); // 1
         let observed = self.observe().await.map_err(|error| failure::kernel(&error))?;
@@ -56,7 +52,7 @@ impl<K: Kernel> Engine<K> {
                 collected.failures.push(late_failure(left));
                 break;
             }
-            match self.remove_attachment(name, &observed).await {
+            match self.remove_attachment(name, &observed, &locks).await {
                 Ok(()) => drop(released.insert(name.clone())),
                 Err(error) => collected.failures.push(error),
             }
@@ -84,12 +80,20 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// 4
-    async fn remove_attachment(&mut self, name: &str, observed: &Observed) -> Result<(), Failure> {
+    async fn remove_attachment(
+        &mut self,
+        name: &str,
+        observed: &Observed,
+        locks: &Locks,
+    ) -> Result<(), Failure> {
         let renamed = self.model.attachments.get(name).and_then(|a| observed.renamed(a.ifindex));
         let links = [observed.interfaces.get(name), renamed];
         for link in links.into_iter().flatten() {
             let action = Action::RemoveDevice { name: link.name.clone() };
             self.apply(&action).await.map_err(|error| failure::kernel(&error))?;
+        }
+        if self.free_lease(name, locks.get(&plugin_lock_number(name))) {
+            return Ok(());
         }
         self.forget(name).await
     }
@@ -103,11 +107,11 @@ impl<K: Kernel> Engine<K> {
     ) -> (BTreeSet<String>, BTreeSet<String>) {
         names.into_iter().partition(|name| {
             let number = plugin_lock_number(name);
-            if locks.0.contains_key(&number) {
+            if locks.contains_key(&number) {
                 return true;
             }
             match try_plugin_lock(&self.socket, name) {
-                Ok(Some(lock)) => locks.0.insert(number, lock).is_none(),
+                Ok(Some(lock)) => locks.insert(number, Arc::new(lock)).is_none(),
                 Ok(None) => false,
                 Err(error) => {
                     collected.failures.push(failure::store(&error));

@@ -32,10 +32,18 @@ impl<K: Kernel> Engine<K> {
         self.last_generation = given.chain(in_map).fold(self.last_generation, u64::max);
 
         let cidrs = self.model.own().map(|own| own.pod_cidrs.clone()).unwrap_or_default();
-        let attached = self.model.attachments.values().flat_map(|a| a.addresses.iter().copied());
-        let orphaned =
-            self.model.orphans.values().flatten().map(|(key, _)| Addr::from(*key).to_ip());
-        self.ipam = Ipam::new(&cidrs, attached.chain(orphaned));
+        let attached = self.model.attachments.values();
+        let attached = attached.flat_map(|a| a.addresses.iter().map(|ip| (*ip, a.generation)));
+        let orphaned = self.model.orphans.values().flatten();
+        let orphaned = orphaned.map(|(key, e)| (Addr::from(*key).to_ip(), e.generation));
+        self.ipam = if state.pods.is_empty() {
+            // Not even the node's own entries: no agent was here since the node started.
+            let mut ipam = Ipam::new(&cidrs);
+            attached.chain(orphaned).for_each(|(address, _)| ipam.reserve(address));
+            ipam
+        } else {
+            Ipam::resume(&cidrs, attached.chain(orphaned), self.last_generation)
+        };
     }
 
     fn find_orphans(&mut self) {

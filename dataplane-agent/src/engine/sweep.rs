@@ -1,8 +1,10 @@
 //! Frees what runtimes forgot: attachments and pins whose interface is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Engine;
+use super::leases::Locks;
 use crate::kernel::{Kernel, Observed};
 use crate::model::{Model, is_pod_interface};
 use crate::store::{plugin_lock_number, try_plugin_lock};
@@ -12,7 +14,7 @@ impl<K: Kernel> Engine<K> {
     pub(super) async fn sweep(&mut self) {
         let Ok(observed) = self.observe().await else { return };
         let now_missing = missing(&self.model, &observed);
-        let mut locks = BTreeMap::new();
+        let mut locks = Locks::new();
         let mut suspects = BTreeSet::new();
         for name in now_missing.intersection(&self.missing) {
             let number = plugin_lock_number(name);
@@ -23,7 +25,7 @@ impl<K: Kernel> Engine<K> {
             }
             match try_plugin_lock(&self.socket, name) {
                 Ok(Some(lock)) => {
-                    locks.insert(number, lock);
+                    locks.insert(number, Arc::new(lock));
                     suspects.insert(name.clone());
                 }
                 // The plugin is at it: the next sweep.
@@ -38,7 +40,9 @@ impl<K: Kernel> Engine<K> {
         let Ok(observed) = self.observe().await else { return };
         let gone = missing(&self.model, &observed);
         for name in suspects.intersection(&gone) {
-            self.free(name).await;
+            if !self.free_lease(name, locks.get(&plugin_lock_number(name))) {
+                self.free(name).await;
+            }
         }
         self.model.released = suspects.intersection(&gone).cloned().collect();
         self.reconcile().await;
@@ -47,7 +51,7 @@ impl<K: Kernel> Engine<K> {
         drop(locks);
     }
 
-    async fn free(&mut self, name: &str) {
+    pub(super) async fn free(&mut self, name: &str) {
         match self.forget(name).await {
             Ok(()) => {
                 self.missing.remove(name);

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 
 use cni_shim::names::Attachment;
-use cni_shim::protocol::{AddCall, Added, DelCall, Failure};
+use cni_shim::protocol::{AddCall, Added, DelCall, Failure, Source};
 use dataplane_core::abi::{Addr, PodEntry};
 use tempfile::TempDir;
 
@@ -13,6 +13,7 @@ use crate::fake::{self, FakeKernel};
 use crate::kernel::{Action, AddrKey, HOST_DEVICE, LinkHook, TUNNEL_DEVICE};
 use crate::store::{make_plugin_locks, plugin_lock_number};
 
+mod delegated;
 mod gc;
 
 struct Node {
@@ -57,7 +58,16 @@ impl Node {
 
     /// Makes the interface as the plugin does, then asks.
     async fn add(&mut self, container: &str, ifindex: u32) -> Result<Added, Failure> {
-        let call = call(container, ifindex);
+        self.add_from(Source::Pools(Vec::new()), container, ifindex).await
+    }
+
+    async fn add_from(
+        &mut self,
+        source: Source,
+        container: &str,
+        ifindex: u32,
+    ) -> Result<Added, Failure> {
+        let call = AddCall { source, ..call(container, ifindex) };
         let name = call.attachment.host_ifname();
         {
             let mut kernel = self.kernel.lock();
@@ -99,11 +109,12 @@ fn call(container: &str, ifindex: u32) -> AddCall {
         host_mac: [2, 0, 0, 0, 0, 1],
         pod_mac: [2, 0, 0, 0, 0, 2],
         program_ids: [100, 101],
+        source: Source::Pools(Vec::new()),
     }
 }
 
 fn del(container: &str) -> DelCall {
-    DelCall { attachment: attachment(container) }
+    DelCall { attachment: attachment(container), lease_freed: false }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ fn place() -> (TempDir, PathBuf) {
 fn del(version: u32) -> Request {
     let attachment =
         cni_shim::names::Attachment { container_id: "c".into(), ifname: "eth0".into() };
-    Request { version, call: Call::Del(DelCall { attachment }) }
+    Request { version, call: Call::Del(DelCall { attachment, lease_freed: false }) }
 }
 
 /// Sends bytes and reads the reply, in a thread of its own.

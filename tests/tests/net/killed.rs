@@ -22,7 +22,7 @@ const NOT_AVAILABLE: u64 = 50;
 const TRY_AGAIN: u64 = 11;
 const ALREADY_ATTACHED: u64 = 101;
 
-fn steps() -> Result<Vec<String>> {
+pub(crate) fn steps() -> Result<Vec<String>> {
     let steps = command::run(Command::new(binaries::fault_plugin()?).arg("--fault-steps"))?;
     let steps: Vec<String> = steps.lines().map(str::to_owned).collect();
     ensure!(steps.len() > 5, "{steps:?}");

@@ -148,7 +148,7 @@ fn ping_first(node: &Node, result: &Value) -> Result<()> {
 }
 
 /// Does the work for each in a thread of its own.
-fn at_once<I: Send, T: Send>(
+pub(crate) fn at_once<I: Send, T: Send>(
     items: impl Iterator<Item = I>,
     work: impl Fn(I) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {

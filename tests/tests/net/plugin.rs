@@ -41,7 +41,7 @@ fn del_removes_the_interface_whatever_else_is_wrong() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
         let mut changed = node.cni_configuration();
-        changed["ipam"] = json!({ "type": "host-local" });
+        changed["ipam"] = json!({ "type": "dhcp" });
         changed["runtimeConfig"] = json!({ "bandwidth": { "ingressRate": 1 } });
         let delete = |pod: &Pod| {
             let netns = pod.netns();

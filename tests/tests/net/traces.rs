@@ -92,12 +92,17 @@ pub(crate) fn check(pod: &Pod) -> Result<Result<Value, Value>> {
 
 /// Calls ADD of a plugin that kills itself behind a step.
 pub(crate) fn killed_add(pod: &Pod, step: &str) -> Result<()> {
+    killed_add_with(pod, step, &pod.node.cni_configuration())
+}
+
+/// As [`killed_add`], with another configuration.
+pub(crate) fn killed_add_with(pod: &Pod, step: &str, configuration: &Value) -> Result<()> {
     let plugin = tests::binaries::fault_plugin()?;
     let mut command = pod.node.namespace.command(&plugin.to_string_lossy());
     command.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", &pod.container_id);
     command.env("CNI_NETNS", pod.netns()).env("CNI_IFNAME", "eth0").env("CNI_PATH", "/usr/lib/cni");
     command.env("PODWIRE_FAULT_KILL", step);
-    let output = command::feed(&mut command, &pod.node.cni_configuration().to_string())?;
+    let output = command::feed(&mut command, &configuration.to_string())?;
     ensure!(!output.status.success() && output.stdout.is_empty(), "{step}: not killed: {output:?}");
     Ok(())
 }

@@ -30,7 +30,7 @@ const PACKAGES: [Package; 10] = [
     package(
         "containernetworking-plugins",
         Scope::Run,
-        "bridge plugin, to measure ourselves against",
+        "host-local and static give addresses; bridge, to measure ourselves against",
     ),
     package("ethtool", Scope::Run, "switches the offloads of an uplink off"),
     package("iperf3", Scope::Run, "measures throughput"),

@@ -128,7 +128,7 @@ async fn ready_says_what_add_would() {
     let mut unsettled = Node::unsettled().await;
     assert_eq!(unsettled.engine.ready(&pools).unwrap_err().code, TRY_AGAIN);
     let mut node = Node::new().await;
-    node.engine.ipam = crate::ipam::Ipam::new(&["10.244.1.0/30".parse().unwrap()], []);
+    node.engine.ipam = crate::ipam::Ipam::new(&["10.244.1.0/30".parse().unwrap()]);
     assert_eq!(node.engine.ready(&pools), Ok(()));
     node.add("c", 11).await.unwrap();
     assert_eq!(node.engine.ready(&pools).unwrap_err().code, NOT_AVAILABLE);
