@@ -24,7 +24,7 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
 }
 
 /// All packages, and why.
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 15] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -39,6 +39,15 @@ const PACKAGES: [Package; 10] = [
     package("nftables", Scope::Run, "nft: the masquerading of the agent"),
     package("tcpdump", Scope::Run, "shows what is on a wire"),
     package("traceroute", Scope::Run, "shows the hops between pods"),
+    package("busybox-static", Scope::Test, "the one program in the containers of tests"),
+    package("containerd", Scope::Test, "a container runtime that calls the plugin"),
+    package(
+        "golang-go",
+        Scope::Test,
+        "builds cnitool and what calls the CNI project's own library",
+    ),
+    package("iptables", Scope::Test, "the tables of the plugins portmap and firewall"),
+    package("podman", Scope::Test, "another container runtime that calls the plugin"),
 ];
 
 /// Only where rustup has no tool chain with the sources of `core`.
