@@ -11,6 +11,7 @@ mod runtimes {
     mod left;
     mod libcni;
     mod podman;
+    mod several;
     mod story;
 
     use serde_json::{Value, json};
