@@ -139,7 +139,7 @@ fn update(step: &mut Step) -> Result<()> {
 fn apt(step: &mut Step, verb: &[&str], names: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
     apt.args(verb)
-        .args(["--yes", "--no-install-recommends", "--option", "Acquire::Retries=3"])
+        .args(["--yes", "--no-remove", "--no-install-recommends", "--option", "Acquire::Retries=3"])
         .args(["--option", "Acquire::http::Timeout=30", "--option", "DPkg::Lock::Timeout=300"])
         .args(["--option", "APT::Status-Fd=1", "--option", "Dpkg::Use-Pty=0"])
         .args(["--option", "APT::Update::Error-Mode=any"])
@@ -190,6 +190,9 @@ fn explain(error: &anyhow::Error) -> String {
     {
         "the distribution does not have the package: this is made for Debian 12 with its security \
          updates (deb.debian.org/debian-security bookworm-security) among apt's sources"
+    } else if text.contains("remove is disabled") {
+        "a package of another origin is in the way, as Docker's containerd.io is in that of containerd: \
+         it would have to go, which is yours to decide"
     } else if text.contains("Could not get lock") {
         "another package manager is at work: wait for it to end"
     } else {
