@@ -1,5 +1,7 @@
 //! The CNI project's own library, and its `cnitool`.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::binaries;
@@ -17,11 +19,13 @@ pub(super) struct Library<'a> {
     pub(super) node: &'a Node,
     pub(super) ifname: &'a str,
     pub(super) capabilities: Value,
+    /// Instead of the pod's.
+    netns: Option<PathBuf>,
 }
 
 impl<'a> Library<'a> {
     pub(super) fn new(node: &'a Node) -> Self {
-        Self { node, ifname: "eth0", capabilities: json!({}) }
+        Self { node, ifname: "eth0", capabilities: json!({}), netns: None }
     }
 
     pub(super) fn call(&self, verb: &str, pod: &Pod, list: &Value) -> Result<Value> {
@@ -32,7 +36,7 @@ impl<'a> Library<'a> {
             "Path": self.node.plugins()?,
             "Cache": self.node.directory.join("cni-cache"),
             "ContainerID": pod.container_id,
-            "Netns": pod.netns(),
+            "Netns": self.netns.clone().unwrap_or_else(|| pod.netns()),
             "Ifname": self.ifname,
             "CapabilityArgs": self.capabilities,
             "Valid": [],
@@ -76,6 +80,21 @@ fn it_accepts_results_and_errors_in_every_version() {
     });
 }
 
+#[test]
+fn it_accepts_that_no_address_is_left() {
+    Cluster::builder(Mode::Direct).nodes(1).without_agents().test(|cluster| {
+        traces::start_with_small_pool(cluster)?;
+        let node = cluster.node(1);
+        let (library, list) = (Library::new(node), list(node, "1.0.0", &[]));
+        let pods = (0..traces::SMALL_POOL).map(|_| node.pod()).collect::<Result<Vec<_>>>()?;
+        let pod = node.bare_pod()?;
+        library.fail("ADD", &pod, &list, 50)?;
+        pods[0].delete()?;
+        library.succeed("ADD", &pod, &list)?;
+        library.succeed("DEL", &pod, &list).map(drop)
+    });
+}
+
 fn calls(library: &Library<'_>, node: &std::sync::Arc<Node>, version: &str) -> Result<()> {
     let pod = node.bare_pod()?;
     let list = list(node, version, &[]);
@@ -101,6 +120,8 @@ fn calls(library: &Library<'_>, node: &std::sync::Arc<Node>, version: &str) -> R
         library.succeed("DEL", &pod, &list)?;
         traces::ensure_none(node, &pod)?;
     }
+    let nowhere = Library { netns: Some("/run/netns/there-is-none".into()), ..Library::new(node) };
+    nowhere.fail("ADD", &pod, &list, 3)?;
     let mut wrong = list.clone();
     wrong["plugins"][0]["socket"] = "a.sock".into();
     for verb in ["ADD", "DEL"] {
