@@ -4,8 +4,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use tests::cluster::{Cluster, Mode};
 use tests::command;
 use tests::image;
@@ -22,6 +22,10 @@ fn containers_on_two_nodes() {
     });
 }
 
+/// What the container with a published port asks for.
+const ASKED_ADDRESS: &str = "10.244.1.77";
+const ASKED_MAC: &str = "02:00:00:00:00:77";
+
 struct Podman {
     room: Room,
 }
@@ -29,7 +33,9 @@ struct Podman {
 impl Podman {
     fn new(node: &Arc<Node>) -> Result<Self> {
         let room = Room::new(node)?;
-        room.add_network(&super::portmap_list(node, "1.0.0"))?;
+        let mut list = super::portmap_list(node, "1.0.0");
+        list["plugins"][0]["capabilities"] = json!({"ips": true, "mac": true});
+        room.add_network(&list)?;
         // Without systemd and its journal; the rest is what a user sets.
         let config = format!(
             "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
@@ -87,10 +93,17 @@ impl Runtime for Podman {
         arguments.extend(["--name", name, "--cgroup-parent", &cgroup]);
         if publish {
             arguments.extend(["--publish", &published]);
+            arguments.extend(["--ip", ASKED_ADDRESS, "--mac-address", ASKED_MAC]);
         }
         arguments.extend(["--entrypoint", "/bin/sh", image::NAME, "-c", &serve]);
         self.run(&arguments)?;
-        self.addresses(name)
+        let addresses = self.addresses(name)?;
+        if publish {
+            ensure!(addresses[0].to_string() == ASKED_ADDRESS, "{addresses:?}");
+            let mac = self.exec(name, &["cat", "/sys/class/net/eth0/address"])?;
+            ensure!(mac.trim() == ASKED_MAC, "{mac}");
+        }
+        Ok(addresses)
     }
 
     fn exec(&self, name: &str, words: &[&str]) -> Result<String> {

@@ -120,6 +120,22 @@ fn a_pod_with_a_default_route_of_others_keeps_it() {
         ];
         each_way(&pod.namespace, &own, &remote.namespace, &remote.addresses)?;
         second.succeed("DEL", &pod, &list)?;
+
+        // With routes to the cluster, what the pod sends there without a wish goes by Podwire too.
+        let mut list = list;
+        list["plugins"][0]["ipam"] = json!({
+            "type": "host-local", "dataDir": node.directory.join("host-local"),
+            "ranges": [[{"subnet": "10.244.1.0/24", "rangeStart": "10.244.1.200"}]],
+            "routes": [{"dst": "10.244.0.0/16"}],
+        });
+        let result = second.succeed("ADD", &pod, &list)?;
+        second.succeed("CHECK", &pod, &list)?;
+        ensure!(result["routes"][0]["dst"] == "10.244.0.0/16", "{result}");
+        ensure!(routes()? == default, "{} and before {default}", routes()?);
+        let own = addresses(&result)?;
+        let seen = probe::seen_tcp(&pod.namespace, remote.addresses[0])?;
+        ensure!(own == [seen], "{own:?} is seen as {seen}");
+        second.succeed("DEL", &pod, &list)?;
         first.succeed("DEL", &pod, &bridge)?;
         node.namespace.ip("link delete other0")?;
         before.wait_for(node, None)
