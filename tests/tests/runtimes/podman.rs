@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tests::cluster::{Cluster, Mode};
 use tests::command;
 use tests::image;
@@ -33,9 +33,7 @@ struct Podman {
 impl Podman {
     fn new(node: &Arc<Node>) -> Result<Self> {
         let room = Room::new(node)?;
-        let mut list = super::portmap_list(node, "1.0.0");
-        list["plugins"][0]["capabilities"] = json!({"ips": true, "mac": true});
-        room.add_network(&list)?;
+        room.add_network(&super::portmap_list(node, "1.0.0"))?;
         // Without systemd and its journal; the rest is what a user sets.
         let config = format!(
             "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
