@@ -34,8 +34,8 @@ impl Netlink {
         for gateway in gateways {
             let is_of_family = |route: &&Route| route.dst.addr().is_ipv4() == gateway.is_ipv4();
             let routes: Vec<&Route> = routes.iter().filter(is_of_family).collect();
-            let by_gateway = self.add_route_to_gateway(way, gateway)?;
-            let mut taken = false;
+            let by_gateway = self.add_route_to_gateway(way, gateway, None)?;
+            let mut taken = !by_gateway;
             for route in &routes {
                 let message = message(way.index, route, gateway, !by_gateway)?;
                 if self.add_route(way, message)? {
@@ -52,12 +52,20 @@ impl Netlink {
     }
 
     /// In IPv4 the gateway needs a route of its own; false if another interface of ours has it.
-    fn add_route_to_gateway(&self, way: Way<'_>, gateway: IpAddr) -> Result<bool, Failure> {
+    fn add_route_to_gateway(
+        &self,
+        way: Way<'_>,
+        gateway: IpAddr,
+        table: Option<u32>,
+    ) -> Result<bool, Failure> {
         let IpAddr::V4(gateway) = gateway else { return Ok(true) };
-        let message = RouteMessageBuilder::<Ipv4Addr>::new()
+        let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(gateway, 32)
             .output_interface(way.index)
             .scope(RouteScope::Link);
+        if let Some(table) = table {
+            message = message.table_id(table);
+        }
         self.add_route(way, message.build())
     }
 
@@ -82,6 +90,7 @@ impl Netlink {
         gateway: IpAddr,
     ) -> Result<(), Failure> {
         let (ifname, table) = (way.ifname, FIRST_TABLE + way.index);
+        self.add_route_to_gateway(way, gateway, Some(table))?;
         for route in routes {
             let route = Route { table: Some(table), ..(*route).clone() };
             let message = message(way.index, &route, gateway, true)?;
