@@ -4,6 +4,7 @@ mod bpf;
 mod facts;
 mod namespace;
 mod netlink;
+mod route;
 
 pub(crate) use bpf::{attach, check_pins, pod_entry, programs, remove_link_pins, renamed};
 pub(crate) use facts::PodFacts;

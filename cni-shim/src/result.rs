@@ -87,7 +87,7 @@ impl AddResult {
         }
     }
 
-    /// With these routes and this `dns`.
+    /// With these routes, which the container has by us, and this `dns`.
     pub(crate) fn with(self, routes: &[Route], dns: &Value) -> Self {
         let dns = if dns.is_object() { dns.clone() } else { self.dns };
         Self { routes: routes.to_vec(), dns, ..self }

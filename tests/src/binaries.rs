@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// The agent: `PODWIRE_AGENT`, or `podwire-agent` beside this program.
 ///
@@ -27,6 +27,23 @@ pub fn plugin() -> Result<PathBuf> {
 pub fn fault_plugin() -> Result<PathBuf> {
     let how = " -p cni-shim --features fault-injection";
     find("PODWIRE_FAULT_PLUGIN", "podwire-fault", how)
+}
+
+/// A program of `tests/go`: `PODWIRE_GO_BIN`, or `go/bin` beside this program's profile.
+///
+/// # Errors
+/// When it is not there.
+pub fn go(name: &str) -> Result<PathBuf> {
+    let directory = match std::env::var_os("PODWIRE_GO_BIN") {
+        Some(directory) => directory.into(),
+        None => {
+            let own = std::env::current_exe().context("find this program")?;
+            own.ancestors().nth(3).context("target")?.join("go/bin")
+        }
+    };
+    let path = directory.join(name);
+    ensure!(path.exists(), "{} is missing: `cargo xtask build-go`", path.display());
+    Ok(path)
 }
 
 fn find(variable: &str, name: &str, how: &str) -> Result<PathBuf> {

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::command;
 use crate::namespace::NETNS;
+use crate::room::{cgroups, remove_cgroups};
 use crate::run::{BPFFS, Kind, OWNER_FILE, RUN, start_of};
 use crate::wait::wait_until;
 
@@ -90,6 +91,8 @@ fn remove(run: &str) -> Result<()> {
         ensure!(inside.is_empty(), "{inside:?} are alive");
         Ok(())
     })?;
+    let prefix = format!("{run}-");
+    remove_cgroups(&cgroups(|name| name.starts_with(&prefix)))?;
     for name in namespaces {
         command::run(Command::new("ip").args(["netns", "delete", &name]))?;
     }

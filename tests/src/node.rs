@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::IpAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,9 @@ use crate::wait::wait_until;
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// It promises to end within 8 seconds after SIGTERM, as runtimes kill what takes longer.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Where the distribution has the plugins of the CNI project.
+const CNI_PLUGINS: &str = "/usr/lib/cni";
 
 /// A node.
 #[derive(Debug)]
@@ -229,10 +233,7 @@ impl Node {
     pub fn cni_command(&self, call: &CniCall<'_>) -> Command {
         let mut command = self.namespace.command(&self.plugin_binary.to_string_lossy());
         command.env("CNI_COMMAND", call.command).env("CNI_CONTAINERID", call.container_id);
-        command
-            .env("CNI_NETNS", call.netns)
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", "/usr/lib/cni");
+        command.env("CNI_NETNS", call.netns).env("CNI_IFNAME", "eth0").env("CNI_PATH", CNI_PLUGINS);
         command
     }
 
@@ -244,6 +245,23 @@ impl Node {
             "type": "podwire",
             "socket": self.socket(),
         })
+    }
+
+    /// A directory with our plugin and those of the CNI project.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn plugins(&self) -> Result<PathBuf> {
+        let directory = self.directory.join("cni-bin");
+        if !directory.exists() {
+            fs::create_dir(&directory)?;
+            let others = fs::read_dir(CNI_PLUGINS)?.flatten().map(|entry| entry.path());
+            for plugin in others.chain([self.plugin_binary.clone()]) {
+                let name = plugin.file_name().context("a plugin's name")?;
+                symlink(&plugin, directory.join(name))?;
+            }
+        }
+        Ok(directory)
     }
 
     /// `bpftool map dump` of one of its maps.

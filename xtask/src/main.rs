@@ -4,6 +4,7 @@ mod build;
 mod command;
 mod demo;
 mod ebpf;
+mod go;
 mod paths;
 mod progress;
 mod set_up;
@@ -28,6 +29,8 @@ enum Command {
     SetUp,
     /// Builds the BPF object and reports its programs and their sizes
     BuildEbpf(ebpf::Options),
+    /// Builds the Go programs that test the plugin in other people's hands
+    BuildGo,
     /// Builds everything: the BPF object, the agent, the CNI plugin, the tests
     Build(build::Options),
     /// Shows the pod network at work between three nodes made of network namespaces
@@ -40,10 +43,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::SetUp => set_up::run(set_up::Scope::Run),
+        Command::SetUp => set_up::run(set_up::Scope::Test),
         Command::BuildEbpf(options) => {
             set_up::run(set_up::Scope::Build).and_then(|()| ebpf::run(&options))
         }
+        Command::BuildGo => set_up::run(set_up::Scope::Test).and_then(|()| go::build()),
         Command::Build(options) => build::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => return test::run(&options),

@@ -23,6 +23,11 @@ pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
+/// Returns the directory of the Go programs, with all that Go keeps.
+pub(crate) fn go() -> PathBuf {
+    root().join("target/go")
+}
+
 /// Returns the directory with the built binaries of the workspace.
 pub(crate) fn binaries(release: bool) -> PathBuf {
     let target =

@@ -13,8 +13,10 @@ use anyhow::Result;
 pub(crate) enum Scope {
     /// Building; needs root only where something is missing.
     Build,
-    /// Building, and running pods, nodes and tests; needs root and a kernel that can run the programs.
+    /// Building, and running pods and nodes; needs root and a kernel that can run the programs.
     Run,
+    /// All that tests need, container runtimes too.
+    Test,
 }
 
 /// Makes the machine ready. Takes milliseconds where it already is.
@@ -22,7 +24,7 @@ pub(crate) fn run(scope: Scope) -> Result<()> {
     machine::check(scope)?;
     packages::install_missing(scope)?;
     linker::install_if_missing()?;
-    if scope == Scope::Run {
+    if scope >= Scope::Run {
         machine::mount_bpffs()?;
     }
     Ok(())

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use self::{summary::Summary, tiers::TestBinary};
-use crate::{build, ebpf, paths, set_up};
+use crate::{build, ebpf, go, paths, set_up};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -39,6 +39,8 @@ enum Wanted {
     Prog,
     /// Nodes and pods as network namespaces, with real sockets
     Net,
+    /// The plugin in the hands of libcni, containerd and podman, and before other plugins
+    Runtimes,
     /// All of them
     All,
 }
@@ -49,6 +51,7 @@ pub(crate) enum Tier {
     Core,
     Prog,
     Net,
+    Runtimes,
 }
 
 impl Wanted {
@@ -57,7 +60,8 @@ impl Wanted {
             Self::Core => &[Tier::Core],
             Self::Prog => &[Tier::Prog],
             Self::Net => &[Tier::Net],
-            Self::All => &[Tier::Core, Tier::Prog, Tier::Net],
+            Self::Runtimes => &[Tier::Runtimes],
+            Self::All => &[Tier::Core, Tier::Prog, Tier::Net, Tier::Runtimes],
         }
     }
 }
@@ -80,11 +84,14 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 fn run_tiers(options: &Options, summary: &mut Summary) -> Result<()> {
     let tiers = options.tier.tiers();
-    set_up::run(set_up::Scope::Run)?;
+    set_up::run(set_up::Scope::Test)?;
     ebpf::build(&ebpf::Options::default())?;
     build::binaries(false)?;
     if tiers.contains(&Tier::Net) {
         build::fault_plugin()?;
+    }
+    if tiers.contains(&Tier::Runtimes) {
+        go::build()?;
     }
     let binaries = tiers::build()?;
     leftovers::clean()?;

@@ -7,24 +7,23 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dataplane_core::abi::config::GATEWAY_MAC;
 use futures_util::TryStreamExt as _;
-use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use tokio::runtime::Runtime;
 
+use super::route::Way;
 use crate::error::{ALREADY_ATTACHED, Context as _, KERNEL, failure};
 use crate::fault;
 use crate::protocol::Failure;
@@ -192,14 +191,15 @@ impl Netlink {
         }
     }
 
-    /// Configures the container's end: loopback, addresses, gateway, routes.
+    /// Configures the container's end: loopback, addresses, gateway, routes. Returns the routes that the
+    /// container has now: all, but for those that it had by another interface.
     pub(crate) fn configure_pod(
         &self,
         ifname: &str,
         addresses: &[IpAddr],
         routes: &[Route],
         mtu: u32,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<Route>, Failure> {
         let what = |step: &str| format!("{step} of {ifname} in the container");
         if let Some(lo) = self.link("lo")? {
             let message = LinkUnspec::new_with_index(lo.ifindex).up().build();
@@ -235,68 +235,11 @@ impl Netlink {
                 .link_layer_address(&GATEWAY_MAC.octets)
                 .replace();
             self.wait(neighbour.execute()).context(KERNEL, || what("set the gateway's MAC"))?;
-            let routes = routes.iter().filter(|r| r.dst.addr().is_ipv4() == gateway.is_ipv4());
-            match self.add_routes(index, gateway, routes) {
-                Err(error) if errno(&error) == Some(Errno::EEXIST) => {
-                    return Err(second_interface(ifname));
-                }
-                result => result.context(KERNEL, || what("set the routes"))?,
-            }
         }
+        let held = self.add_routes(Way { ifname, index, addresses }, routes)?;
         fault::done(fault::ROUTES);
-        Ok(())
+        Ok(held)
     }
-
-    /// Routes by the gateway, which needs a route of its own in IPv4.
-    fn add_routes<'a>(
-        &self,
-        index: u32,
-        gateway: IpAddr,
-        routes: impl Iterator<Item = &'a Route>,
-    ) -> Result<(), rtnetlink::Error> {
-        let add = |message| self.wait(self.handle.route().add(message).execute());
-        if let IpAddr::V4(gateway) = gateway {
-            let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(gateway, 32)
-                .output_interface(index)
-                .scope(RouteScope::Link);
-            add(to_gateway.build())?;
-        }
-        for route in routes {
-            add(match (route.dst, gateway) {
-                (IpNet::V4(to), IpAddr::V4(gateway)) => {
-                    let builder = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway);
-                    message(builder.destination_prefix(to.network(), to.prefix_len()), index, route)
-                }
-                (IpNet::V6(to), IpAddr::V6(gateway)) => {
-                    let builder = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway);
-                    message(builder.destination_prefix(to.network(), to.prefix_len()), index, route)
-                }
-                (IpNet::V4(_), IpAddr::V6(_)) | (IpNet::V6(_), IpAddr::V4(_)) => continue,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// What a route has beside destination and gateway.
-fn message<T>(builder: RouteMessageBuilder<T>, index: u32, route: &Route) -> RouteMessage {
-    let mut builder = builder.output_interface(index);
-    if let Some(table) = route.table {
-        builder = builder.table_id(table);
-    }
-    if let Some(priority) = route.priority {
-        builder = builder.priority(priority);
-    }
-    let metrics: Vec<RouteMetric> =
-        [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)]
-            .into_iter()
-            .flatten()
-            .collect();
-    if !metrics.is_empty() {
-        builder.get_mut().attributes.push(RouteAttribute::Metrics(metrics));
-    }
-    builder.build()
 }
 
 /// Sets a switch of an interface; a kernel without IPv6 has none.
@@ -330,16 +273,6 @@ fn enable_ipv6(switch: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Both the route to the gateway and the default route are those of the first interface.
-fn second_interface(ifname: &str) -> Failure {
-    failure(
-        KERNEL,
-        format!("{ifname} would be a second interface with a default route"),
-        "the container has one by another interface: Podwire connects a container by one interface, \
-         which has its default route",
-    )
-}
-
 fn facts(message: &LinkMessage) -> LinkFacts {
     let mut facts = LinkFacts {
         ifindex: message.header.index,
@@ -361,7 +294,7 @@ fn facts(message: &LinkMessage) -> LinkFacts {
     facts
 }
 
-fn errno(error: &rtnetlink::Error) -> Option<Errno> {
+pub(super) fn errno(error: &rtnetlink::Error) -> Option<Errno> {
     match error {
         rtnetlink::Error::NetlinkError(message) => {
             message.code.map(|code| Errno::from_raw(code.get().wrapping_neg()))

@@ -111,7 +111,7 @@ fn attach(job: &Job, netlink: &Netlink, progress: &mut Progress) -> Result<AddRe
     let ask = |source| job.ask(&pair, [ingress, egress], source);
     let given = job.ipam.obtain(ask, &mut progress.leased)?; // 4
     fault::done(fault::AGENT_ASKED);
-    kernel::inside(&job.netns, |netlink| {
+    let held = kernel::inside(&job.netns, |netlink| {
         netlink.configure_pod(ifname, &given.addresses, &given.routes, given.mtu) // 5
     })?;
     netlink.host_end_up(&pair, given.mtu)?; // 6
@@ -132,7 +132,7 @@ fn attach(job: &Job, netlink: &Netlink, progress: &mut Progress) -> Result<AddRe
     };
     let dns = job.dns.as_ref().filter(|dns| dns.as_object().is_some_and(|dns| !dns.is_empty()));
     let result = AddResult::new(host, pod, &given.addresses);
-    Ok(result.with(&given.routes, dns.unwrap_or(&given.dns)))
+    Ok(result.with(&held, dns.unwrap_or(&given.dns)))
 }
 
 /// Undoes the steps; what cannot be undone is said beside the error. The interface goes first: an address

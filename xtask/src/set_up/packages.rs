@@ -24,7 +24,7 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
 }
 
 /// All packages, and why.
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 15] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -39,6 +39,15 @@ const PACKAGES: [Package; 10] = [
     package("nftables", Scope::Run, "nft: the masquerading of the agent"),
     package("tcpdump", Scope::Run, "shows what is on a wire"),
     package("traceroute", Scope::Run, "shows the hops between pods"),
+    package("busybox-static", Scope::Test, "the one program in the containers of tests"),
+    package("containerd", Scope::Test, "a container runtime that calls the plugin"),
+    package(
+        "golang-go",
+        Scope::Test,
+        "builds cnitool and what calls the CNI project's own library",
+    ),
+    package("iptables", Scope::Test, "the tables of the plugins portmap and firewall"),
+    package("podman", Scope::Test, "another container runtime that calls the plugin"),
 ];
 
 /// Only where rustup has no tool chain with the sources of `core`.
@@ -130,7 +139,7 @@ fn update(step: &mut Step) -> Result<()> {
 fn apt(step: &mut Step, verb: &[&str], names: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
     apt.args(verb)
-        .args(["--yes", "--no-install-recommends", "--option", "Acquire::Retries=3"])
+        .args(["--yes", "--no-remove", "--no-install-recommends", "--option", "Acquire::Retries=3"])
         .args(["--option", "Acquire::http::Timeout=30", "--option", "DPkg::Lock::Timeout=300"])
         .args(["--option", "APT::Status-Fd=1", "--option", "Dpkg::Use-Pty=0"])
         .args(["--option", "APT::Update::Error-Mode=any"])
@@ -181,6 +190,9 @@ fn explain(error: &anyhow::Error) -> String {
     {
         "the distribution does not have the package: this is made for Debian 12 with its security \
          updates (deb.debian.org/debian-security bookworm-security) among apt's sources"
+    } else if text.contains("remove is disabled") {
+        "a package of another origin is in the way, as Docker's containerd.io is in that of containerd: \
+         it would have to go, which is yours to decide"
     } else if text.contains("Could not get lock") {
         "another package manager is at work: wait for it to end"
     } else {

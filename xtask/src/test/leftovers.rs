@@ -27,7 +27,13 @@ pub(super) fn clean() -> Result<()> {
 
 /// Returns everything of tests and demos that is there.
 pub(super) fn find() -> BTreeSet<PathBuf> {
-    find_in(Path::new("/run/netns"), Path::new("/sys/fs/bpf"))
+    let mut found = find_in(Path::new("/run/netns"), Path::new("/sys/fs/bpf"));
+    let cgroups = Path::new("/sys/fs/cgroup");
+    for hierarchy in entries(cgroups, |_| true) {
+        found.extend(entries(&hierarchy, is_ours));
+    }
+    found.extend(entries(cgroups, is_ours));
+    found
 }
 
 fn find_in(namespaces: &Path, pins: &Path) -> BTreeSet<PathBuf> {

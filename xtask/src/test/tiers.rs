@@ -71,6 +71,7 @@ fn read(message: &str) -> Option<TestBinary> {
     let tier = match target {
         "prog" if is_integration && package_name == "tests" => Tier::Prog,
         "net" if is_integration && package_name == "tests" => Tier::Net,
+        "runtimes" if is_integration && package_name == "tests" => Tier::Runtimes,
         _ => Tier::Core,
     };
     Some(TestBinary {
@@ -101,6 +102,7 @@ mod tests {
         let tier = |package, kind, name| read(&message(package, kind, name)).unwrap().tier;
         assert_eq!(tier("tests", "test", "prog"), Tier::Prog);
         assert_eq!(tier("tests", "test", "net"), Tier::Net);
+        assert_eq!(tier("tests", "test", "runtimes"), Tier::Runtimes);
         assert_eq!(tier("tests", "lib", "tests"), Tier::Core);
         assert_eq!(tier("cni-shim", "test", "net"), Tier::Core);
     }

@@ -1,0 +1,71 @@
+//! Builds the Go programs: `cnitool`, and those of `tests/go`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{command, paths, progress::Step};
+
+/// The distribution's: the same whatever else is on the path.
+const GO: &str = "/usr/bin/go";
+/// The CNI project's module.
+const CNI: &str = "github.com/containernetworking/cni";
+/// What libcni imports from the standard library and older releases of Go lack: its file, the package,
+/// and what stands in for it.
+const MISSING_IN_OLDER: [[&str; 3]; 2] = [
+    ["libcni/api.go", "errors", "podwire/tests/go/older/errors"],
+    ["libcni/conf.go", "slices", "podwire/tests/go/older/slices"],
+];
+
+/// Builds them. Whatever Go downloads and caches stays below `target/`.
+pub(crate) fn build() -> Result<()> {
+    let step = Step::start("building cnitool and the Go programs of the tests".to_owned());
+    let mut build = go();
+    build.args(["build", "-o"]).arg(paths::go().join("bin/"));
+    let root: PathBuf = command::output(go().args(["env", "GOROOT"]))?.into();
+    if !root.join("src/slices").exists() {
+        build.arg("-overlay").arg(overlay()?);
+    }
+    build.args(["./cri", "./libcni", &format!("{CNI}/cnitool")]);
+    command::output(&mut build).context("build the Go programs")?;
+    step.done();
+    Ok(())
+}
+
+fn go() -> Command {
+    let directory = paths::go();
+    let mut go = Command::new(GO);
+    go.current_dir(paths::root().join("tests/go"))
+        .env("GOPATH", directory.join("path"))
+        .env("GOCACHE", directory.join("cache"))
+        .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
+        .env("GOTOOLCHAIN", "local")
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOROOT");
+    go
+}
+
+/// Writes copies of files of libcni that import what stands in for newer packages, and the list of them.
+fn overlay() -> Result<PathBuf> {
+    command::output(go().args(["mod", "download", CNI])).context("download libcni")?;
+    let module = command::output(go().args(["list", "-m", "-f", "{{.Dir}}", CNI]))?;
+    let directory = paths::go().join("overlay");
+    fs::create_dir_all(&directory)?;
+    let mut replaced = serde_json::Map::new();
+    for [file, package, instead] in MISSING_IN_OLDER {
+        let original = Path::new(&module).join(file);
+        let text = fs::read_to_string(&original)?;
+        let import = format!("\n\t\"{package}\"\n");
+        ensure!(text.contains(&import), "{} imports no {package}", original.display());
+        let copy = directory.join(file.replace('/', "-"));
+        fs::write(&copy, text.replace(&import, &format!("\n\t{package} \"{instead}\"\n")))?;
+        replaced.insert(original.display().to_string(), copy.display().to_string().into());
+    }
+    let list = directory.join("overlay.json");
+    fs::write(&list, serde_json::json!({ "Replace": replaced }).to_string())?;
+    Ok(list)
+}
