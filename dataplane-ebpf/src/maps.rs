@@ -27,8 +27,9 @@ pub(crate) static EVENTS: RingBuf<(), EVENTS_BYTES> = RingBuf::new();
 /// The local pod, or the node itself, that has the address.
 #[inline(always)]
 pub(crate) fn pod(address: &Ip) -> Option<&'static PodEntry> {
-    // SAFETY: the entry may be replaced or freed by the agent while it is read, but not before the
-    // program ends (RCU); all its fields are integers, so any mix of old and new is a valid value.
+    // SAFETY: an entry that the agent removes may be given to another pod at once, while it is read here
+    // (`bpf_mem_alloc`), but its memory stays that of an entry until the program ends (RCU); all its
+    // fields are integers, so any mix is a valid value. At worst one packet meets the other pod.
     unsafe { PODS.get(key(address)) }
 }
 
