@@ -64,6 +64,7 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     compiled.problems.extend(paths.problems(&compiled.peers));
     compiled.obstacle = narrowest.obstacle(own);
     compiled.problems.extend(compiled.obstacle.clone());
+    compiled.problems.extend(outside::problem(model, own));
 
     let state = &mut compiled.state;
     state.devices = devices(model, &paths);
@@ -72,7 +73,7 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     state.neighbours = paths.neighbours(&compiled.peers, &observed.fixed_neighbours);
     state.sysctls = sysctls::wanted(own, &uplinks, observed);
     state.nft = Some(nft(model, own, observed));
-    state.nodes = nodes(model, own, &compiled.peers);
+    state.nodes = nodes(model, own, observed, &compiled.peers);
     state.links = links(model, &uplinks, observed);
     state.pods = pods(model, own, observed);
     state.config = config(model, own, observed);
@@ -212,7 +213,12 @@ fn nft(model: &Model, own: &Node, observed: &Observed) -> NftRules {
 }
 
 /// The more special source of an entry wins where two have the same prefix.
-fn nodes(model: &Model, own: &Node, peers: &[Peer]) -> BTreeMap<IpNet, NodeEntry> {
+fn nodes(
+    model: &Model,
+    own: &Node,
+    observed: &Observed,
+    peers: &[Peer],
+) -> BTreeMap<IpNet, NodeEntry> {
     let entry = |kind| NodeEntry { node: Addr::UNSPECIFIED, kind, mtu: 0 };
     let mut nodes = BTreeMap::new();
     for cidr in model.cluster_cidrs() {
@@ -224,6 +230,8 @@ fn nodes(model: &Model, own: &Node, peers: &[Peer]) -> BTreeMap<IpNet, NodeEntry
     for way in peers.iter().flat_map(|peer| &peer.ways) {
         nodes.extend(way.entry().map(|entry| (way.cidr, entry)));
     }
+    let outside = outside::of(model, observed, &own.pod_cidrs);
+    nodes.extend(outside.into_iter().map(|address| (address, entry(NodeEntry::OWN))));
     for node in &model.nodes {
         for address in &node.addresses {
             let other = node.addresses.iter().find(|other| other.is_ipv4() != address.is_ipv4());

@@ -77,7 +77,7 @@ pub struct Route {
     pub mtu: u32,
 }
 
-/// A next hop of direct packets. The programs use its entry without telling the kernel, which would take
+/// A next hop that programs send to. The programs use its entry without telling the kernel, which would take
 /// it for unused: it is asked to look after it by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Neighbour {

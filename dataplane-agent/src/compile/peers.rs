@@ -208,7 +208,8 @@ impl<'a> Paths<'a> {
         narrowest
     }
 
-    /// The next hops of direct packets, but for those whose MAC somebody wrote down.
+    /// The next hops of what the programs send past the host stack, but for those whose MAC somebody wrote
+    /// down: direct packets, and tunnel packets over IPv4.
     pub(super) fn neighbours(
         &self,
         peers: &[Peer],
@@ -217,9 +218,10 @@ impl<'a> Paths<'a> {
         let can_resolve = |name: &str| {
             self.interfaces.get(name).is_some_and(|link| link.up && link.medium == Medium::Ethernet)
         };
-        let direct = peers.iter().flat_map(|peer| &peer.ways).filter(|way| way.is_direct());
+        let ways = peers.iter().flat_map(|peer| &peer.ways);
+        let nodes = ways.filter_map(|way| way.node.filter(|node| !way.tunnel || node.is_ipv4()));
         let mut neighbours = BTreeSet::new();
-        for node in direct.filter_map(|way| way.node) {
+        for node in nodes {
             let hops = self.routes.get(&node).into_iter().flat_map(|route| &route.hops);
             neighbours.extend(hops.filter(|hop| can_resolve(&hop.device)).map(|hop| Neighbour {
                 device: hop.device.clone(),

@@ -177,7 +177,7 @@ fn the_operator_knows_a_narrow_network() {
 }
 
 #[test]
-fn next_hops_of_direct_packets_are_kept_fresh() {
+fn next_hops_that_programs_use_are_kept_fresh() {
     let kept = |model: &Model, observed: &Observed| {
         let neighbours = compile(model, observed).state.neighbours;
         let text = |n: &Neighbour| format!("{} {}", n.device, n.address);
@@ -185,17 +185,22 @@ fn next_hops_of_direct_packets_are_kept_fresh() {
     };
     let (mut model, mut observed) = with(Encapsulation::Auto);
     through(&mut observed, &["192.168.1.13", "fd00:1::13"], "eth0", Some("192.168.1.1"));
-    assert_eq!(kept(&model, &observed), ["eth0 192.168.1.12", "eth0 fd00:1::12"]);
+    let router = "eth0 192.168.1.1";
+    assert_eq!(kept(&model, &observed), [router, "eth0 192.168.1.12", "eth0 fd00:1::12"]);
     let fixed = Neighbour { device: "eth0".to_owned(), address: ip("fd00:1::12") };
     observed.fixed_neighbours.insert(fixed);
-    assert_eq!(kept(&model, &observed), ["eth0 192.168.1.12"]);
+    assert_eq!(kept(&model, &observed), [router, "eth0 192.168.1.12"]);
     model.network.encapsulation = Encapsulation::Direct;
-    assert_eq!(kept(&model, &observed), ["eth0 192.168.1.1", "eth0 192.168.1.12"]);
+    assert_eq!(kept(&model, &observed), [router, "eth0 192.168.1.12"]);
     observed.interfaces.get_mut("eth0").unwrap().up = false;
     assert!(kept(&model, &observed).is_empty());
     observed.interfaces.get_mut("eth0").unwrap().up = true;
     model.network.encapsulation = Encapsulation::Vxlan;
-    assert!(kept(&model, &observed).is_empty(), "the stack sends these");
+    assert_eq!(kept(&model, &observed), [router, "eth0 192.168.1.12"]);
+    for node in &mut model.nodes {
+        node.addresses.remove(0);
+    }
+    assert!(kept(&model, &observed).is_empty(), "the stack sends tunnel packets over IPv6");
 }
 
 #[test]
@@ -300,6 +305,22 @@ fn pods_and_their_links() {
     assert_eq!(state.pods[&key], attached.entry());
     assert_eq!(state.links[&(name.clone(), LinkHook::Ingress)], PROGRAM_FROM_POD);
     assert_eq!(state.links[&(name, LinkHook::Egress)], PROGRAM_TO_POD);
+}
+
+#[test]
+fn pods_older_than_the_networks_of_the_node_keep_the_world() {
+    let (mut model, mut observed) = with(Encapsulation::Vxlan);
+    let attached = fake::attached("c1", 20, "10.244.1.5", 7);
+    let name = attached.attachment.host_ifname();
+    observed.interfaces.insert(name.clone(), fake::link(&name, 20, 1_450, &[]));
+    model.attachments.insert(name, attached);
+    assert_eq!(compile(&model, &observed).problems, Vec::<String>::new());
+    assert!(!compile(&model, &observed).state.nodes.contains_key(&net("10.244.1.5/32")));
+    model.nodes[0].pod_cidrs = vec![net("10.244.7.0/24"), net("fd00:10:244:1::/64")];
+    let Compiled { state, problems, .. } = compile(&model, &observed);
+    assert!(state.nft.unwrap().pods.contains(&net("10.244.1.5/32")), "masqueraded and guarded");
+    assert_eq!(state.nodes[&net("10.244.1.5/32")].kind, NodeEntry::OWN);
+    assert!(problems[0].contains("10.244.1.5"), "{problems:?}");
 }
 
 #[test]
