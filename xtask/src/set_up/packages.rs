@@ -30,7 +30,7 @@ const PACKAGES: [Package; 15] = [
     package(
         "containernetworking-plugins",
         Scope::Run,
-        "host-local and static give addresses; bridge, to measure ourselves against",
+        "host-local and static give addresses; others to measure ourselves and the kit against",
     ),
     package("ethtool", Scope::Run, "switches the offloads of an uplink off"),
     package("iperf3", Scope::Run, "measures throughput"),

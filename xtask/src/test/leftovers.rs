@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 
 use crate::{command, demo, paths};
 
-/// Prefixes of network namespaces of tests and demos.
-const NAMESPACES: [&str; 2] = ["pwt-", "pwd-"];
+/// Prefixes of network namespaces of tests, demos, and the conformance kit.
+const NAMESPACES: [&str; 3] = ["pwt-", "pwd-", "cnic-"];
 
 /// Removes what earlier runs left.
 pub(super) fn clean() -> Result<()> {
@@ -63,12 +63,22 @@ mod tests {
     #[test]
     fn finds_namespaces_and_pins_of_tests_only() {
         let root = std::env::temp_dir().join(format!("podwire-left-{}", std::process::id()));
-        for name in ["netns/pwt-1", "netns/pwd-node1", "netns/cni-7", "bpf/pwt-3", "bpf/podwire"] {
+        for name in [
+            "netns/pwt-1",
+            "netns/pwd-node1",
+            "netns/cni-7",
+            "netns/cnic-5-0",
+            "bpf/pwt-3",
+            "bpf/podwire",
+        ] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
         let found = find_in(&root.join("netns"), &root.join("bpf"));
         let names: Vec<_> = found.iter().map(|path| path.strip_prefix(&root).unwrap()).collect();
-        assert_eq!(names, ["bpf/pwt-3", "netns/pwd-node1", "netns/pwt-1"].map(Path::new));
+        assert_eq!(
+            names,
+            ["bpf/pwt-3", "netns/cnic-5-0", "netns/pwd-node1", "netns/pwt-1"].map(Path::new)
+        );
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -72,6 +72,7 @@ fn read(message: &str) -> Option<TestBinary> {
         "prog" if is_integration && package_name == "tests" => Tier::Prog,
         "net" if is_integration && package_name == "tests" => Tier::Net,
         "runtimes" if is_integration && package_name == "tests" => Tier::Runtimes,
+        "plugins" if is_integration && package_name == "conformance" => Tier::Net,
         _ => Tier::Core,
     };
     Some(TestBinary {
@@ -103,6 +104,7 @@ mod tests {
         assert_eq!(tier("tests", "test", "prog"), Tier::Prog);
         assert_eq!(tier("tests", "test", "net"), Tier::Net);
         assert_eq!(tier("tests", "test", "runtimes"), Tier::Runtimes);
+        assert_eq!(tier("tests/conformance", "test", "plugins"), Tier::Net);
         assert_eq!(tier("tests", "lib", "tests"), Tier::Core);
         assert_eq!(tier("cni-shim", "test", "net"), Tier::Core);
     }

@@ -5,8 +5,9 @@ use super::{
     tree::{Source, Tree, Word},
 };
 
-/// The one file of the harness that may wait: it polls until something holds, up to a time limit.
-const WAITS: &str = "tests/src/wait.rs";
+/// The one file each of harness and conformance kit that may wait: it polls until something holds, up to
+/// a time limit.
+const WAITS: [&str; 2] = ["tests/src/wait.rs", "tests/conformance/src/wait.rs"];
 /// Has examples of what is wrong.
 const EXAMPLES: &str = "xtask/src/tidy/testing.rs";
 /// Reasons that no packet can provoke: the kernel itself must fail.
@@ -16,7 +17,7 @@ const COUNTERS: &str = "dataplane-core/src/abi/counter.rs";
 /// Tests do not sleep, are not skipped, and do not use fixed names of namespaces.
 pub(super) fn no_habits(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let checked = |path: &str| path != WAITS && path != EXAMPLES;
+    let checked = |path: &str| !WAITS.contains(&path) && path != EXAMPLES;
     for source in tree.sources.iter().filter(|source| checked(&source.path)) {
         // On tokio's paused clock a sleep takes no time and always ends after what it waits for.
         let is_paused = source.text.contains("start_paused = true");
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn good_habits_are_not() {
         for (path, text) in [
-            (WAITS, "fn f() { thread::sleep(TICK); }"),
+            (WAITS[0], "fn f() { thread::sleep(TICK); }"),
             ("dataplane-agent/src/run.rs", "fn f() { sleep(MINUTE); }"),
             (NET, "fn f() { run(format!(\"ip netns add {name}\")); }"),
             (NET, "fn f() { run([\"netns\", \"add\", &name]); }"),
