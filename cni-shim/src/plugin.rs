@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::error::{Context as _, DECODE, INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT, failure};
 use crate::protocol::Failure;
 use crate::request::{Config, Environment, VERSIONS};
+use crate::result::behind;
 use crate::{spelling, verbs};
 
 /// Version of error documents where the request names none that is supported.
@@ -98,7 +99,8 @@ fn answer(environment: &Environment, version: &mut &'static str) -> Result<Optio
             for warning in spelling::warnings(config.unknown.keys()) {
                 eprintln!("podwire: {warning}");
             }
-            verbs::add(environment, &config).map(|result| Some(result.to_json(version)))
+            let result = verbs::add(environment, &config)?;
+            behind(config.prev_result.as_ref(), result.to_json(version)).map(Some)
         }
         "DEL" => verbs::del(environment, &config).map(|()| None),
         "CHECK" => verbs::check(environment, &config).map(|()| None),

@@ -14,6 +14,7 @@ use crate::error::{
 use crate::ipam;
 use crate::names::{Attachment, DEFAULT_SOCKET};
 use crate::protocol::Failure;
+use crate::result::behind;
 
 /// Versions of the specification, oldest first.
 pub(crate) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -267,6 +268,7 @@ impl Config {
             return invalid("\"type\" is missing", "the plugin's name, \"podwire\"");
         }
         ipam::delegated_type(self)?;
+        behind(self.prev_result.as_ref(), Value::Null)?;
         let key = "bandwidth";
         if self.runtime_config.contains_key(key)
             || self.args.as_ref().is_some_and(|args| !args["cni"][key].is_null())

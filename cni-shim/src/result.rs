@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::error::{DECODE, failure};
 use crate::names::{GATEWAY_IPV4, GATEWAY_IPV6};
+use crate::protocol::Failure;
 
 /// The result of ADD, and the part of prevResult that CHECK compares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +113,41 @@ impl AddResult {
     }
 }
 
+/// The result of plugins before ours in the chain, with ours behind it (CNI 1.1, section 2, ADD). Ours is the
+/// document of [`AddResult::to_json`], and what theirs says that we do not know stays.
+///
+/// # Errors
+/// When theirs is no result.
+pub(crate) fn behind(previous: Option<&Value>, ours: Value) -> Result<Value, Failure> {
+    let Some(mut document) = previous.filter(|previous| !previous.is_null()).cloned() else {
+        return Ok(ours);
+    };
+    let wrong =
+        |what: &str| failure(DECODE, format!("\"prevResult\" {what}"), "it must be a result");
+    let fields = document.as_object_mut().ok_or_else(|| wrong("is no object"))?;
+    let mut offset = 0;
+    for key in ["interfaces", "ips", "routes"] {
+        let list = fields.entry(key).or_insert_with(|| json!([]));
+        let list =
+            list.as_array_mut().ok_or_else(|| wrong(&format!("has {key} that are no list")))?;
+        if key == "interfaces" {
+            offset = list.len();
+        }
+        for mut item in ours[key].as_array().cloned().unwrap_or_default() {
+            if let Some(at) = item.get("interface").and_then(Value::as_u64) {
+                item["interface"] = at.saturating_add(offset as u64).into();
+            }
+            list.push(item);
+        }
+    }
+    fields.insert("cniVersion".to_owned(), ours["cniVersion"].clone());
+    let is_told = ours["dns"].as_object().is_some_and(|dns| !dns.is_empty());
+    if is_told || !fields.contains_key("dns") {
+        fields.insert("dns".to_owned(), ours["dns"].clone());
+    }
+    Ok(document)
+}
+
 /// The gateway of an address's family.
 pub(crate) fn gateway(ip: IpAddr) -> IpAddr {
     match ip {
@@ -164,6 +201,32 @@ mod tests {
         assert_eq!(old["ips"][0]["version"], "4");
         assert_eq!(old["ips"][1]["version"], "6");
         assert_eq!(old["cniVersion"], "0.4.0");
+    }
+
+    #[test]
+    fn what_plugins_before_ours_gave_stays() {
+        let ours = || result().to_json("1.0.0");
+        assert_eq!(behind(None, ours()), Ok(ours()));
+        assert_eq!(behind(Some(&Value::Null), ours()), Ok(ours()));
+        let previous = json!({
+            "cniVersion": "1.0.0",
+            "interfaces": [{"name": "dummy0", "x": 1}],
+            "ips": [{"address": "192.0.2.1/24", "interface": 0}],
+            "dns": {"nameservers": ["192.0.2.53"]},
+        });
+        let both = behind(Some(&previous), ours()).expect("a result");
+        assert_eq!(both["interfaces"][0], previous["interfaces"][0]);
+        assert_eq!(both["interfaces"][2]["name"], "eth0");
+        assert_eq!(both["ips"][0], previous["ips"][0]);
+        assert_eq!(
+            (&both["ips"][1]["address"], &both["ips"][1]["interface"]),
+            (&json!("10.244.1.2/32"), &json!(2))
+        );
+        assert_eq!(both["routes"], ours()["routes"]);
+        assert_eq!(both["dns"], previous["dns"]);
+        for wrong in [json!("text"), json!({"ips": {}})] {
+            assert_eq!(behind(Some(&wrong), ours()).expect_err("refused").code, DECODE);
+        }
     }
 
     #[test]

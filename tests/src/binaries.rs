@@ -46,6 +46,14 @@ pub fn go(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The conformance kit: `CNI_CONFORMANCE`, or `cni-conformance` beside this program.
+///
+/// # Errors
+/// When it is not there.
+pub fn conformance_kit() -> Result<PathBuf> {
+    find("CNI_CONFORMANCE", "cni-conformance", " --workspace")
+}
+
 fn find(variable: &str, name: &str, how: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());

@@ -4,6 +4,7 @@ mod net {
     mod available;
     mod bad_input;
     mod check;
+    mod conformance;
     mod deleted;
     mod flows;
     mod forged;
