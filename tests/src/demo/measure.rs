@@ -24,6 +24,9 @@ const ROUNDS: usize = 41;
 const ROUNDS_QUICK: usize = 6;
 /// What a stream carries: some tenths of a second.
 const STREAM: &str = "256M";
+/// Bytes of one write. With iperf3's 128 KiB it decides how many packets there are whether the rest of a
+/// write behind whole aggregates is longer than a segment: with an MTU of 1450 it is, with 1500 not.
+const WRITE: &str = "1M";
 const TRIPS: usize = 8_000;
 const TRIPS_QUICK: usize = 3_000;
 const SAME_NODE_TCP_MIN: f64 = 0.97;
@@ -155,7 +158,17 @@ fn throughput(subject: &Subject<'_>) -> Result<(f64, Option<f64>)> {
     wait_until("iperf3's server", Duration::from_secs(10), || {
         let before = subject.uplink.map(sent).transpose()?;
         let mut iperf = subject.client.command("iperf3");
-        iperf.args(["-J", "-n", STREAM, "-C", CONGESTION, "-c", &subject.address.to_string()]);
+        iperf.args([
+            "-J",
+            "-n",
+            STREAM,
+            "-l",
+            WRITE,
+            "-C",
+            CONGESTION,
+            "-c",
+            &subject.address.to_string(),
+        ]);
         if let Some(processors) = two_processors() {
             iperf.args(["-A", processors]);
         }

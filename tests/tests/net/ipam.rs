@@ -32,7 +32,7 @@ const DELEGATE: u64 = 111;
 
 /// With addresses of the pod networks that the node with this number has.
 fn host_local(node: &Node, number: u8) -> Value {
-    let mut configuration = node.cni_configuration();
+    let mut configuration = plain(node);
     configuration["ipam"] = json!({
         "type": "host-local",
         "dataDir": node.directory.join("leases"),
@@ -107,6 +107,13 @@ fn check(pod: &Pod, configuration: &Value) -> Result<()> {
     call(pod, "CHECK", &configuration, &[])?.map(drop).map_err(|error| anyhow!("CHECK: {error}"))
 }
 
+/// In the newest version that the distribution's plugins know.
+fn plain(node: &Node) -> Value {
+    let mut configuration = node.cni_configuration();
+    configuration["cniVersion"] = "1.0.0".into();
+    configuration
+}
+
 #[test]
 fn pods_with_addresses_of_host_local_talk_across_nodes() {
     Cluster::builder(Mode::Direct).test(|cluster| {
@@ -149,7 +156,7 @@ fn pods_with_addresses_of_host_local_talk_across_nodes() {
 fn routes_and_dns_are_obeyed_and_strange_addresses_work_on_their_node() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
-        let mut configuration = node.cni_configuration();
+        let mut configuration = plain(node);
         configuration["ipam"] = json!({
             "type": "static",
             "addresses": [{ "address": "192.0.2.5/24" }],
@@ -196,7 +203,7 @@ fn routes_have_table_metric_and_mtu_as_they_are_given() {
         fs::write(&plugin, format!("#!/bin/sh\n[ $CNI_COMMAND != ADD ] || echo '{result}'\n"))?;
         fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
         let path = node.directory.to_string_lossy().into_owned();
-        let mut configuration = node.cni_configuration();
+        let mut configuration = plain(node);
         configuration["ipam"] = json!({ "type": "given" });
         let pod = node.bare_pod()?;
         let added = call(&pod, "ADD", &configuration, &[("CNI_PATH", &path)])?;
@@ -459,7 +466,7 @@ fn fifty_adds_at_once_with_host_local() {
 fn addresses_and_macs_that_are_asked_for_are_given_or_refused() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
-        let plain = node.cni_configuration();
+        let plain = plain(node);
         let mut asked = plain.clone();
         asked["runtimeConfig"] =
             json!({ "ips": ["10.244.1.77/24", "fd00:10:244:1::77"], "mac": "02:00:5E:10:00:77" });
@@ -504,7 +511,7 @@ fn addresses_and_macs_that_are_asked_for_are_given_or_refused() {
 fn dhcp_is_refused_with_the_reason() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
-        let mut configuration = node.cni_configuration();
+        let mut configuration = plain(node);
         configuration["ipam"] = json!({ "type": "dhcp" });
         let pod = node.bare_pod()?;
         let error = call(&pod, "ADD", &configuration, &[])?.err().context("it worked")?;
