@@ -129,7 +129,15 @@ impl Kernel for LiveKernel {
             pods: parts.take("pod", self.bpf.maps.pods()),
             nodes: parts.take("node", self.bpf.maps.nodes()),
         };
-        let peer_routes = self.peers.look(&questions.peers, &interfaces).await?;
+        let peer_routes = match self.peers.look(&questions.peers, &interfaces).await {
+            Ok(routes) => routes,
+            // Better old ones than none, which would change the way to every node.
+            Err(error) => {
+                let Some(routes) = self.peers.last() else { return Err(error) };
+                parts.take::<()>("route to nodes", Err(error));
+                routes
+            }
+        };
         let fixed_neighbours = neighbours.fixed;
         Ok(Observed {
             interfaces,

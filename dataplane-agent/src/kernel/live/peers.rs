@@ -45,6 +45,11 @@ impl PeerRoutes {
         Arc::clone(&self.ways)
     }
 
+    /// The answers of the last time, if there was one.
+    pub(super) fn last(&self) -> Option<BTreeMap<IpAddr, PeerRoute>> {
+        self.last.as_ref().map(|last| last.routes.clone())
+    }
+
     /// The ways to these addresses.
     pub(super) async fn look(
         &mut self,
