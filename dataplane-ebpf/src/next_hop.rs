@@ -23,14 +23,15 @@ pub(crate) fn blank() -> Aligned<FibParams> {
     unsafe { Aligned::zeroed() }
 }
 
-/// Asks for the next hop to a node, as for a packet that arrives on `podwire0`: one of the constants
-/// `BPF_FIB_LKUP_RET_*`.
+/// Asks for the next hop to a node, as for a packet of this node's registered address that arrives on
+/// `podwire0`: one of the constants `BPF_FIB_LKUP_RET_*`. The agent judges the way by the same source, and
+/// rules may choose a table by it.
 ///
 /// `fib` is a blank, and afterwards has the interface, and the MACs where the neighbour is known.
 #[inline(always)]
 pub(crate) fn look_up(way: &Way<'_>, fib: &mut FibParams, node: &Ip) -> u32 {
     fib.ifindex = way.config.host_ifindex;
-    set_destination(fib, node);
+    set_ends(fib, way, node);
     // SAFETY: `fib` is initialised and its size is given.
     let found = unsafe {
         bpf_fib_lookup(way.packet.skb().cast(), &raw mut *fib, size_of::<FibParams>() as i32, 0)
@@ -58,16 +59,20 @@ pub(crate) fn to_neighbour(fib: &FibParams) -> i64 {
 }
 
 #[inline(always)]
-fn set_destination(fib: &mut FibParams, node: &Ip) {
+fn set_ends(fib: &mut FibParams, way: &Way<'_>, node: &Ip) {
     match family_of(node) {
         Family::V4 => {
             fib.family = AF_INET;
+            fib.__bindgen_anon_3.ipv4_src = Ip::from(&way.config.node_ipv4).ipv4_word();
             fib.__bindgen_anon_4.ipv4_dst = node.ipv4_word();
         }
         Family::V6 => {
             fib.family = AF_INET6;
-            // SAFETY: in an `Aligned` structure the address lies at a multiple of 8 (offset 32).
-            unsafe { put_address(&raw mut fib.__bindgen_anon_4, node) };
+            // SAFETY: in an `Aligned` structure the addresses lie at multiples of 8 (offsets 16 and 32).
+            unsafe {
+                put_address(&raw mut fib.__bindgen_anon_3, &Ip::from(&way.config.node_ipv6));
+                put_address(&raw mut fib.__bindgen_anon_4, node);
+            }
         }
     }
 }

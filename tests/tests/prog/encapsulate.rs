@@ -3,7 +3,7 @@
 use dataplane_core::abi::{Config, names};
 use etherparse::{Ethernet2Header, Ipv4Header, UdpHeader};
 
-use super::fixture::{Fixture, NEIGHBOUR_MAC};
+use super::fixture::{Fixture, NEIGHBOUR, NEIGHBOUR_MAC, ip};
 use super::packets::tcp;
 
 const REDIRECT: i32 = 7;
@@ -72,6 +72,19 @@ fn where_the_host_stack_must_see_it_the_device_encapsulates() {
     assert_eq!((outcome.action, outcome.counted), (REDIRECT, [("pod_to_tunnel", 1)].into()));
     assert_eq!(outcome.packet.len(), packet.len());
     assert_eq!(outcome.packet[..6], fixture.config.tunnel_mac.octets);
+}
+
+#[test]
+fn rules_by_the_nodes_address_choose_the_way() {
+    let mut fixture = Fixture::new();
+    ip(&["rule", "add", "from", "192.168.1.11", "lookup", "100"]);
+    ip(&["route", "add", "blackhole", NEIGHBOUR, "table", "100"]);
+    let packet = tcp(A, "10.244.5.9", 64);
+    let outcome = fixture.run(names::PROGRAM_FROM_POD, fixture.pods[0].ifindex, &packet);
+    assert_eq!(outcome.packet.len(), packet.len(), "the device finds what to do");
+    let packet = tcp(A, "10.244.2.9", 64);
+    let outcome = fixture.run(names::PROGRAM_FROM_POD, fixture.pods[0].ifindex, &packet);
+    assert_eq!(outcome.counted, [("no_route", 1)].into());
 }
 
 /// The same with a DSCP and ECN, and the checksum that belongs to them.

@@ -284,7 +284,7 @@ fn mac_text(octets: [u8; 6]) -> String {
     octets.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-fn ip(arguments: &[&str]) {
+pub(super) fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("ip runs");
     assert!(output.status.success(), "ip {arguments:?}: {output:?}");
 }

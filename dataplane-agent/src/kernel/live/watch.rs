@@ -10,7 +10,7 @@ use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM};
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
@@ -23,6 +23,8 @@ use crate::model::is_pod_interface;
 const ROUTE_GROUPS: [u32; 8] = [1, 5, 9, 7, 11, 8, 19, 32];
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const NFT_GROUP: u32 = 7;
+/// `XFRMNLGRP_POLICY` of `linux/xfrm.h`.
+const POLICY_GROUP: u32 = 4;
 /// Events that may wait; for a slower reader the socket overflows and says so: none is lost.
 const WAITING: usize = 256;
 /// Bytes of the two headers before the attributes of a message of nftables.
@@ -75,7 +77,11 @@ pub(super) fn watch(ways: Arc<Ways>) -> Result<Receiver<Event>, KernelError> {
         move |bytes: &[u8]| route_events(bytes, &ways)
     };
     tokio::spawn(forward(route, sender.clone(), Arc::clone(&ways), read));
-    tokio::spawn(forward(nft, sender, ways, nft_events));
+    tokio::spawn(forward(nft, sender.clone(), Arc::clone(&ways), nft_events));
+    // A kernel without IPsec has no such socket, and no policies.
+    if let Ok(policies) = socket(NETLINK_XFRM, &[POLICY_GROUP]) {
+        tokio::spawn(forward(policies, sender, ways, |_| vec![Event::Changed]));
+    }
     Ok(receiver)
 }
 
