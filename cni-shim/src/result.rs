@@ -127,7 +127,10 @@ pub(crate) fn behind(previous: Option<&Value>, ours: Value) -> Result<Value, Fai
     let fields = document.as_object_mut().ok_or_else(|| wrong("is no object"))?;
     let mut offset = 0;
     for key in ["interfaces", "ips", "routes"] {
-        let list = fields.entry(key).or_insert_with(|| json!([]));
+        let list = fields.entry(key).or_insert(Value::Null);
+        if list.is_null() {
+            *list = json!([]);
+        }
         let list =
             list.as_array_mut().ok_or_else(|| wrong(&format!("has {key} that are no list")))?;
         if key == "interfaces" {

@@ -139,11 +139,12 @@ fn attach(job: &Job, netlink: &Netlink, progress: &mut Progress) -> Result<AddRe
 /// is not given back while somebody has it.
 fn undo(job: &Job, netlink: &Netlink, progress: &Progress, mut error: Failure) -> Failure {
     let mut failed = Vec::new();
-    if let Err(error) = netlink.remove(&job.host_ifname) {
+    let removed = netlink.remove(&job.host_ifname);
+    if let Err(error) = &removed {
         failed.push(format!("remove {} ({error})", job.host_ifname));
     }
     let mut lease_freed = false;
-    if progress.leased {
+    if progress.leased && removed.is_ok() {
         match job.ipam.give_back() {
             Ok(()) => lease_freed = true,
             Err(error) => {

@@ -38,7 +38,10 @@ pub(crate) fn del(environment: &Environment, config: &Config) -> Result<(), Fail
             if let Ok(Some(lock)) = &lock {
                 crate::lock::share_with_children(lock)?;
             }
-            lease = ipam.give_back().map(|()| lease_freed = true);
+            // Not while somebody has the address: the agent keeps the lease for another try.
+            if removed.is_ok() {
+                lease = ipam.give_back().map(|()| lease_freed = true);
+            }
         }
         Err(error) => lease = Err(error),
     }
