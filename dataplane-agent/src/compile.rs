@@ -64,6 +64,7 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     compiled.problems.extend(paths.problems(&compiled.peers));
     compiled.obstacle = narrowest.obstacle(own);
     compiled.problems.extend(compiled.obstacle.clone());
+    compiled.problems.extend(observed.doubts.iter().cloned());
     compiled.problems.extend(outside::problem(model, own));
 
     let state = &mut compiled.state;

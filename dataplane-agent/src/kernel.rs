@@ -7,11 +7,11 @@ pub mod live;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use cni_shim::names::Hook;
+use cni_shim::names::{Hook, network_of_alias};
 use dataplane_core::abi::{Addr, Config, Mac, NodeEntry, PodEntry, Stats};
 use ipnet::IpNet;
 
-use crate::model::is_pod_interface;
+use crate::model::{Attached, is_pod_interface};
 
 /// The device between the host stack and the pods.
 pub const HOST_DEVICE: &str = "podwire0";
@@ -226,13 +226,19 @@ pub struct Observed {
     /// Parts of the state that could not be looked at, by the kind of their actions, and why not:
     /// what is empty there is not known to be missing.
     pub unknown: BTreeMap<&'static str, String>,
+    /// What else could not be asked for, where the look has taken what does no harm.
+    pub doubts: Vec<String>,
 }
 
 impl Observed {
-    /// The interface of a pod that somebody has renamed.
-    pub fn renamed(&self, ifindex: u32) -> Option<&Link> {
-        let by_index = self.interfaces.values().find(|link| link.ifindex == ifindex);
-        by_index.filter(|link| !is_pod_interface(&link.name))
+    /// The interface of an attachment, if somebody has renamed it. The index alone may be another's since
+    /// a reboot.
+    pub fn renamed(&self, attached: &Attached) -> Option<&Link> {
+        let by_index = self.interfaces.values().find(|link| link.ifindex == attached.ifindex);
+        by_index
+            .filter(|link| !is_pod_interface(&link.name))
+            .filter(|link| link.mac.octets == attached.host_mac)
+            .filter(|link| network_of_alias(&link.alias) == Some(&attached.network))
     }
 }
 

@@ -25,8 +25,11 @@ impl<K: Kernel> Engine<K> {
             Source::Leased(addresses) => self.add_leased(&name, call, addresses).await?,
         };
         if let Err(failure) = self.put_entries(&attached).await {
-            // The plugin gives up after a failure, so nothing may stay.
-            let _ = self.forget(&name).await;
+            // The plugin gives up after a failure, so nothing may stay; but that there is a lease.
+            let _ = match attached.delegation {
+                Some(_) => self.remove_entries(&attached).await,
+                None => self.forget(&name).await,
+            };
             return Err(failure);
         }
         if self.has_routes_of_its_own(&attached) {
@@ -171,7 +174,7 @@ impl<K: Kernel> Engine<K> {
         call: &AddCall,
     ) -> Result<(), Failure> {
         let is_ours = old.attachment == call.attachment && old.delegation.is_none();
-        if is_ours && (old.ifindex == call.ifindex || !self.is_live(name, old.ifindex).await?) {
+        if is_ours && (old.ifindex == call.ifindex || !self.is_live(name, old).await?) {
             return Ok(());
         }
         Err(failure::conflict(&format!(
@@ -180,9 +183,10 @@ impl<K: Kernel> Engine<K> {
         )))
     }
 
-    pub(super) async fn is_live(&mut self, name: &str, ifindex: u32) -> Result<bool, Failure> {
+    pub(super) async fn is_live(&mut self, name: &str, of: &Attached) -> Result<bool, Failure> {
         let observed = self.observe().await.map_err(|error| failure::kernel(&error))?;
-        Ok(observed.interfaces.get(name).is_some_and(|link| link.ifindex == ifindex))
+        let has_name = observed.interfaces.get(name).is_some_and(|l| l.ifindex == of.ifindex);
+        Ok(has_name || observed.renamed(of).is_some())
     }
 
     pub(super) fn register(

@@ -86,7 +86,8 @@ impl<K: Kernel> Engine<K> {
         observed: &Observed,
         locks: &Locks,
     ) -> Result<(), Failure> {
-        let renamed = self.model.attachments.get(name).and_then(|a| observed.renamed(a.ifindex));
+        let renamed =
+            self.model.attachments.get(name).and_then(|attached| observed.renamed(attached));
         let links = [observed.interfaces.get(name), renamed];
         for link in links.into_iter().flatten() {
             let action = Action::RemoveDevice { name: link.name.clone() };

@@ -101,7 +101,7 @@ impl<K: Kernel> Engine<K> {
         else {
             return Ok(());
         };
-        if owner.delegation.is_none() || self.is_live(&other, owner.ifindex).await? {
+        if owner.delegation.is_none() || self.is_live(&other, &owner).await? {
             return Err(in_use());
         }
         owner.addresses.retain(|its| *its != address);

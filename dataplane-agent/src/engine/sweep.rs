@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::leases::Locks;
 use crate::kernel::{Kernel, Observed};
-use crate::model::{Model, is_pod_interface};
+use crate::model::{Attached, Model, is_pod_interface};
 use crate::store::{plugin_lock_number, try_plugin_lock};
 
 impl<K: Kernel> Engine<K> {
@@ -65,12 +65,13 @@ impl<K: Kernel> Engine<K> {
 /// Attachments and pins whose interface does not exist.
 fn missing(model: &Model, observed: &Observed) -> BTreeSet<String> {
     let index = |name: &str| observed.interfaces.get(name).map(|link| link.ifindex);
-    let is_there =
-        |name: &str, ifindex| index(name) == Some(ifindex) || observed.renamed(ifindex).is_some();
+    let is_there = |name: &str, attached: &Attached| {
+        index(name) == Some(attached.ifindex) || observed.renamed(attached).is_some()
+    };
     let attached = model
         .attachments
         .iter()
-        .filter(|(name, attached)| !is_there(name, attached.ifindex))
+        .filter(|(name, attached)| !is_there(name, attached))
         .map(|(name, _)| name);
     let unnamed = model.orphans.keys();
     let pinned = observed.state.links.keys().map(|(name, _)| name);

@@ -114,7 +114,7 @@ impl Kernel for LiveKernel {
         // What is not known counts as there: no packet leaves in clear by mistake.
         let policies = ipsec::has_policies();
         let has_ipsec = !matches!(policies, Ok(false));
-        parts.take("IPsec policy", policies.map(drop));
+        let mut doubts: Vec<String> = policies.err().iter().map(ToString::to_string).collect();
         let neighbours = self.netlink.neighbours(&interfaces).await;
         let neighbours = parts.take("neighbour", neighbours);
         let state = State {
@@ -134,7 +134,7 @@ impl Kernel for LiveKernel {
             // Better old ones than none, which would change the way to every node.
             Err(error) => {
                 let Some(routes) = self.peers.last() else { return Err(error) };
-                parts.take::<()>("route to nodes", Err(error));
+                doubts.push(error.to_string());
                 routes
             }
         };
@@ -146,6 +146,7 @@ impl Kernel for LiveKernel {
             fixed_neighbours,
             peer_routes,
             unknown: parts.0,
+            doubts,
         })
     }
 

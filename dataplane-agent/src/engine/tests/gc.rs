@@ -2,6 +2,7 @@
 
 use cni_shim::error::{NOT_AVAILABLE, TRY_AGAIN};
 use cni_shim::protocol::{GcCall, ReadyCall};
+use dataplane_core::abi::Mac;
 
 use super::*;
 use crate::store::try_plugin_lock;
@@ -106,20 +107,45 @@ async fn gc_goes_on_after_an_error() {
 }
 
 #[tokio::test]
-async fn gc_and_sweep_know_an_interface_by_its_index() {
+async fn gc_and_sweep_know_a_renamed_interface() {
     let mut node = Node::new().await;
     node.add("c", 11).await.unwrap();
-    {
-        let mut kernel = node.kernel.lock();
-        let mut link = kernel.observed.interfaces.remove(&name("c")).unwrap();
-        link.name = "renamed".to_owned();
-        kernel.add_interface(link);
-    }
+    rename(&mut node, "renamed");
     node.engine.sweep().await;
     node.engine.sweep().await;
     assert_eq!(node.files(), 1, "its address is not free while it is there");
     assert_eq!(node.gc(&[]).await.removed, 1);
     assert!(!node.has("renamed") && !node.has(&name("c")));
+}
+
+#[tokio::test]
+async fn gc_and_sweep_leave_a_strangers_interface_with_the_same_index() {
+    // As after a reboot that files have outlived.
+    for is_by_gc in [true, false] {
+        let mut node = Node::new().await;
+        node.add("c", 11).await.unwrap();
+        rename(&mut node, "bond0");
+        node.kernel.lock().observed.interfaces.get_mut("bond0").unwrap().alias.clear();
+        if is_by_gc {
+            assert_eq!(node.gc(&[]).await.removed, 1);
+        } else {
+            node.engine.sweep().await;
+            node.engine.sweep().await;
+        }
+        assert_eq!(node.files(), 0, "its address is free");
+        assert!(node.has("bond0"));
+    }
+}
+
+/// Renames the interface of the container "c".
+fn rename(node: &mut Node, new: &str) {
+    let attached = node.engine.model.attachments[&name("c")].clone();
+    let mut kernel = node.kernel.lock();
+    let mut link = kernel.observed.interfaces.remove(&name("c")).unwrap();
+    link.name = new.to_owned();
+    link.mac = Mac::new(attached.host_mac);
+    link.alias = attached.attachment.alias(&attached.network, "c");
+    kernel.add_interface(link);
 }
 
 #[tokio::test]
