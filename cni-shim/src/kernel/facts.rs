@@ -16,7 +16,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
 use super::netlink::{LinkFacts, Netlink};
 use crate::error::{Context as _, KERNEL};
@@ -73,6 +73,18 @@ impl Netlink {
     }
 }
 
+impl Netlink {
+    /// IPv6 addresses that this namespace takes packets for.
+    pub(crate) fn local_ipv6(&self) -> Result<BTreeSet<IpAddr>, Failure> {
+        let query = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let routes: Vec<RouteMessage> = self
+            .wait(self.handle().route().get(query).execute().try_collect())
+            .context(KERNEL, || "list the IPv6 routes of the container".into())?;
+        let local = routes.iter().filter(|message| message.header.kind == RouteType::Local);
+        Ok(local.filter_map(destination).collect())
+    }
+}
+
 fn address(message: &AddressMessage) -> Option<IpNet> {
     let ip = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Address(ip) => Some(*ip),
@@ -89,17 +101,20 @@ fn route(message: &RouteMessage, index: u32) -> Option<(IpNet, Option<IpAddr>)> 
         RouteAttribute::Gateway(address) => ip(address),
         _ => None,
     });
-    let destination = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(address) => ip(address),
-        _ => None,
-    });
-    let destination = destination.or(match message.header.address_family {
+    let destination = destination(message).or(match message.header.address_family {
         AddressFamily::Inet => Some(Ipv4Addr::UNSPECIFIED.into()),
         AddressFamily::Inet6 => Some(Ipv6Addr::UNSPECIFIED.into()),
         _ => None,
     })?;
     let length = message.header.destination_prefix_length;
     Some((IpNet::new(destination, length).ok()?, gateway))
+}
+
+fn destination(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -180,6 +180,21 @@ impl Netlink {
         Ok(())
     }
 
+    /// Waits until the container's IPv6 addresses are its own. The kernel leaves that to a worker, also
+    /// without duplicate address detection (`addrconf_dad_start`, as of 6.18), and drops what arrives before.
+    pub(crate) fn wait_until_local(&self, addresses: &[IpAddr]) -> Result<(), Failure> {
+        let deadline = Instant::now() + OPERATIONAL_TIME_MAX;
+        let wanted: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
+        while !wanted.is_empty() && Instant::now() < deadline {
+            let local = self.local_ipv6()?;
+            if wanted.iter().all(|ip| local.contains(ip)) {
+                break;
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
     /// Removes an interface; false if there is none.
     pub(crate) fn remove(&self, name: &str) -> Result<bool, Failure> {
         let Some(link) = self.link(name)? else { return Ok(false) };

@@ -117,7 +117,10 @@ fn attach(job: &Job, netlink: &Netlink, progress: &mut Progress) -> Result<AddRe
     netlink.host_end_up(&pair, given.mtu)?; // 6
     fault::done(fault::HOST_UP);
     let name = ifname.clone();
-    kernel::inside(&job.netns, move |netlink| netlink.wait_until_operational(&name))?;
+    kernel::inside(&job.netns, |netlink| {
+        netlink.wait_until_operational(&name)?;
+        netlink.wait_until_local(&given.addresses)
+    })?;
     let host = Interface {
         name: job.host_ifname.clone(),
         mac: mac_text(pair.host_mac),
