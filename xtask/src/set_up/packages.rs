@@ -189,7 +189,7 @@ fn explain(error: &anyhow::Error) -> String {
         || text.contains("no installation candidate")
     {
         "the distribution does not have the package: this is made for Debian 12 with its security \
-         updates (deb.debian.org/debian-security bookworm-security) among apt's sources"
+         updates (the suite bookworm-security) among apt's sources"
     } else if text.contains("remove is disabled") {
         "a package of another origin is in the way, as Docker's containerd.io is in that of containerd: \
          it would have to go, which is yours to decide"
@@ -227,12 +227,12 @@ mod tests {
         let line = "pmstatus:llvm-22:45.6:Unpacking llvm-22 (amd64)";
         assert_eq!(status(line).unwrap(), "46 % Unpacking llvm-22 (amd64)");
         assert!(status("Reading package lists...").is_none());
-        assert!(status("Get:1 http://deb.debian.org/debian bookworm").is_none());
+        assert!(status("Get:1 http://mirror.example/debian bookworm").is_none());
     }
 
     #[test]
     fn an_unreachable_mirror_gets_advice() {
-        let error = anyhow::anyhow!("Temporary failure resolving 'deb.debian.org'");
+        let error = anyhow::anyhow!("Temporary failure resolving 'mirror.example'");
         assert!(explain(&error).contains("check the network"));
     }
 }
