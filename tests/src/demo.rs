@@ -1,7 +1,7 @@
 //! The demo: its command line, and the order of what it shows.
 
 mod checks;
-mod latency;
+mod conversation;
 mod measure;
 mod ratio;
 mod reference;

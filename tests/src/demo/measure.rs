@@ -1,41 +1,34 @@
 //! How fast, beside what else there is, in the same run.
 
 use std::net::IpAddr;
-use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::Verdict;
-use super::latency;
+use super::conversation::{Conversation, stay};
 use super::ratio::{Ratio, median};
 use super::reference::{self, Pair};
 use super::show::{self, progress, table};
 use super::stage::Stage;
 use crate::cluster::Mode;
-use crate::command::{self, Process};
 use crate::namespace::Namespace;
-use crate::wait::wait_until;
 
-/// The first round only warms up. Many short ones: a machine that shares its processors with others is
-/// two to four times slower for seconds on end, and a round should see one speed.
-const ROUNDS: usize = 41;
-const ROUNDS_QUICK: usize = 6;
-/// What a stream carries: some tenths of a second.
-const STREAM: &str = "256M";
-/// Bytes of one write. With iperf3's 128 KiB it decides how many packets there are whether the rest of a
-/// write behind whole aggregates is longer than a segment: with an MTU of 1450 it is, with 1500 not.
-const WRITE: &str = "1M";
-const TRIPS: usize = 8_000;
-const TRIPS_QUICK: usize = 3_000;
+/// In each of them every way has its turn.
+const ROUNDS: usize = 400;
+const ROUNDS_QUICK: usize = 60;
+/// The first ones only warm up.
+const WARM_UP: usize = 4;
+/// What a stream carries in one turn: some hundredths of a second.
+const STREAM: usize = 32 << 20;
+/// Round trips of one turn.
+const TRIPS: usize = 400;
 const SAME_NODE_TCP_MIN: f64 = 0.97;
 const SAME_NODE_LATENCY_MAX: f64 = 1.03;
 const DIRECT_TCP_MIN: f64 = 0.90;
 const VXLAN_TCP_MIN: f64 = 1.0;
-/// The kernel's default, whatever the machine has been set to: BBR paces by its estimates of rate and
-/// shortest round trip, and then it is these that are measured.
-const CONGESTION: &str = "cubic";
 /// Mean sizes differ from run to run by less than this.
 const PACKET_SIZE_MIN: f64 = 0.95;
 
@@ -47,13 +40,31 @@ struct Subject<'a> {
     address: IpAddr,
     /// The machine whose `eth0` the packets leave by.
     uplink: Option<&'a Namespace>,
-    _iperf: Process,
 }
 
 impl Subject<'_> {
-    fn round_trips(&self, count: usize) -> Result<Vec<Duration>> {
-        latency::round_trips(self.client, self.server, self.address, count)
+    fn take_turn(&self) -> Result<Turn> {
+        let mut conversation = Conversation::new(self.client, self.server, self.address)?;
+        let trip = conversation.round_trip(TRIPS)?;
+        let before = self.uplink.map(sent).transpose()?;
+        let time = conversation.stream(STREAM)?;
+        let after = self.uplink.map(sent).transpose()?;
+        let size = before.zip(after).map(|(before, after)| {
+            (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64
+        });
+        Ok(Turn {
+            tcp: STREAM as f64 * 8.0 / time.as_secs_f64() / 1e9,
+            latency: micros(trip),
+            size,
+        })
     }
+}
+
+/// What is measured in one turn; see [`Figures`].
+struct Turn {
+    tcp: f64,
+    latency: f64,
+    size: Option<f64>,
 }
 
 #[derive(Default)]
@@ -68,7 +79,7 @@ struct Figures {
 
 /// Measures and shows the table.
 pub(super) fn run(stage: &Stage, quick: bool) -> Result<Vec<Verdict>> {
-    let (rounds, trips) = if quick { (ROUNDS_QUICK, TRIPS_QUICK) } else { (ROUNDS, TRIPS) };
+    let rounds = if quick { ROUNDS_QUICK } else { ROUNDS };
     let run = stage.cluster.run();
     let bare = reference::veth_pair(run)?;
     let bridge = match stage.mode {
@@ -76,30 +87,35 @@ pub(super) fn run(stage: &Stage, quick: bool) -> Result<Vec<Verdict>> {
         Mode::Vxlan => Some(reference::bridge_and_vxlan(run, &stage.cluster.fabric)?),
     };
     let subjects = subjects(stage, &bare, bridge.as_ref())?;
+    let figures = thread::scope(|scope| {
+        let figures = scope.spawn(|| stay().and_then(|()| take_turns(&subjects, rounds)));
+        figures.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    show_figures(&subjects, &figures);
+    Ok(judge(stage.mode, &figures))
+}
 
+fn take_turns(subjects: &[Subject<'_>], rounds: usize) -> Result<Vec<Figures>> {
     let mut figures: Vec<Figures> = subjects.iter().map(|_| Figures::default()).collect();
-    let bar = progress("measurements", (rounds * subjects.len()) as u64);
-    for round in 0..rounds {
+    let bar = progress("rounds of measurements", (WARM_UP + rounds) as u64);
+    for round in 0..WARM_UP + rounds {
         let mut order: Vec<usize> = (0..subjects.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for at in order {
-            bar.set_message(subjects[at].name);
-            let (tcp, size) = throughput(&subjects[at])?;
-            let trips = subjects[at].round_trips(trips)?;
-            bar.inc(1);
-            if round == 0 {
+            let turn = subjects[at].take_turn().context(subjects[at].name)?;
+            if round < WARM_UP {
                 continue;
             }
-            figures[at].tcp.push(tcp);
-            figures[at].latency.push(micros(trips[trips.len() / 2]));
-            figures[at].size.extend(size);
+            figures[at].tcp.push(turn.tcp);
+            figures[at].latency.push(turn.latency);
+            figures[at].size.extend(turn.size);
         }
+        bar.inc(1);
     }
     bar.finish_and_clear();
-    show_figures(&subjects, &figures);
-    Ok(judge(stage.mode, &figures))
+    Ok(figures)
 }
 
 /// In this order: bare veth pair, same node, host to host, other node, bridge with VXLAN.
@@ -111,83 +127,33 @@ fn subjects<'a>(
     let (nodes, pods) = (stage.cluster.nodes(), &stage.pods);
     let [one, two] = [&nodes[0], &nodes[1]];
     let uplink = Some(&one.namespace);
-    let subject = |name, client, server, address, uplink| -> Result<Subject<'a>> {
-        let _iperf = iperf_server(server)?;
-        Ok(Subject { name, client, server, address, uplink, _iperf })
+    let subject = |name, client, server, address, uplink| -> Subject<'a> {
+        Subject { name, client, server, address, uplink }
     };
     let mut subjects = vec![
-        subject("bare veth pair", &bare.client, &bare.server, bare.address, None)?,
+        subject("bare veth pair", &bare.client, &bare.server, bare.address, None),
         subject(
             "pod to pod, same node",
             &pods[0].namespace,
             &pods[1].namespace,
             pods[1].addresses[0],
             None,
-        )?,
-        subject("host to host", &one.namespace, &two.namespace, two.addresses[0], uplink)?,
+        ),
+        subject("host to host", &one.namespace, &two.namespace, two.addresses[0], uplink),
         subject(
             "pod to pod, other node",
             &pods[0].namespace,
             &pods[2].namespace,
             pods[2].addresses[0],
             uplink,
-        )?,
+        ),
     ];
     if let Some(bridge) = bridge {
         let machine = bridge.machine()?;
         let name = "Linux bridge and VXLAN";
-        subjects.push(subject(
-            name,
-            &bridge.client,
-            &bridge.server,
-            bridge.address,
-            Some(machine),
-        )?);
+        subjects.push(subject(name, &bridge.client, &bridge.server, bridge.address, Some(machine)));
     }
     Ok(subjects)
-}
-
-fn iperf_server(namespace: &Namespace) -> Result<Process> {
-    let mut iperf = namespace.service("iperf3", true);
-    iperf.args(["-s"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(Process::new(iperf.spawn().context("start iperf3")?))
-}
-
-/// Gigabits per second of one stream, and the mean size of what the uplink sent meanwhile.
-fn throughput(subject: &Subject<'_>) -> Result<(f64, Option<f64>)> {
-    wait_until("iperf3's server", Duration::from_secs(10), || {
-        let before = subject.uplink.map(sent).transpose()?;
-        let mut iperf = subject.client.command("iperf3");
-        iperf.args([
-            "-J",
-            "-n",
-            STREAM,
-            "-l",
-            WRITE,
-            "-C",
-            CONGESTION,
-            "-c",
-            &subject.address.to_string(),
-        ]);
-        if let Some(processors) = two_processors() {
-            iperf.args(["-A", processors]);
-        }
-        // It ends well, with a report about its failure.
-        let report: Value = serde_json::from_str(&command::run(&mut iperf)?)?;
-        let after = subject.uplink.map(sent).transpose()?;
-        let bits = report["end"]["sum_received"]["bits_per_second"].as_f64();
-        let bits = bits.with_context(|| format!("no rate: {}", report["error"]))?;
-        let size = before.zip(after).map(|(before, after)| {
-            (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64
-        });
-        Ok((bits / 1e9, size))
-    })
-}
-
-/// Sender and receiver each have one, where there are two: else chance decides the rate.
-fn two_processors() -> Option<&'static str> {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (processors >= 2).then_some("0,1")
 }
 
 /// Bytes and packets that `eth0` has sent.

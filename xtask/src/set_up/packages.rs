@@ -24,7 +24,7 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
 }
 
 /// All packages, and why.
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 14] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -33,7 +33,6 @@ const PACKAGES: [Package; 15] = [
         "host-local and static give addresses; others to measure ourselves and the kit against",
     ),
     package("ethtool", Scope::Run, "switches the offloads of an uplink off"),
-    package("iperf3", Scope::Run, "measures throughput"),
     package("iproute2", Scope::Run, "ip: makes namespaces, shows links, routes, neighbours"),
     package("iputils-ping", Scope::Run, "ping: ICMP between pods"),
     package("nftables", Scope::Run, "nft: the masquerading of the agent"),
@@ -216,9 +215,9 @@ mod tests {
 
     #[test]
     fn removed_packages_with_files_left_are_not_installed() {
-        let query = "iperf3 config-files\nbpftool installed\n";
+        let query = "traceroute config-files\nbpftool installed\n";
         assert!(is_installed(query, "bpftool"));
-        assert!(!is_installed(query, "iperf3"));
+        assert!(!is_installed(query, "traceroute"));
         assert!(!is_installed(query, "tcpdump"));
     }
 
