@@ -1,7 +1,7 @@
 //! The headers that VXLAN puts in front of a packet (RFC 7348, section 5).
 
 use crate::abi::Mac;
-use crate::packet::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, IPV4_LEN};
+use crate::packet::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, IPV4_LEN, IPV6_LEN};
 use crate::upper::PROTOCOL_UDP;
 
 /// TTL of the outer header: that of the kernel's own packets.
@@ -9,6 +9,8 @@ pub const OUTER_TTL: u8 = 64;
 
 /// From the outer IPv4 header to the end of the inner Ethernet header, in bytes.
 pub const OVERHEAD_IPV4: u32 = IPV4_LEN + UDP_LEN + VXLAN_LEN + ETH_LEN;
+/// The same with an outer IPv6 header.
+pub const OVERHEAD_IPV6: u32 = IPV6_LEN + UDP_LEN + VXLAN_LEN + ETH_LEN;
 
 const UDP_LEN: u32 = 8;
 const VXLAN_LEN: u32 = 8;

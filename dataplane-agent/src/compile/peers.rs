@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dataplane_core::abi::{Addr, NodeEntry};
+use dataplane_core::outer::{OVERHEAD_IPV4, OVERHEAD_IPV6};
 use ipnet::IpNet;
 
 use crate::kernel::{Hop, Link, Medium, Neighbour, Observed, PeerRoute};
@@ -11,10 +12,6 @@ use crate::model::{Encapsulation, Model, Node};
 
 /// MTU that is assumed while no uplink is known.
 const UPLINK_MTU_UNKNOWN: u32 = 1_500;
-/// Outer IPv4, UDP, VXLAN and inner Ethernet headers.
-const OVERHEAD_IPV4: u32 = 50;
-/// The same with an outer IPv6 header.
-const OVERHEAD_IPV6: u32 = 70;
 /// IPv6 works on no link with less (RFC 8200, section 5).
 const MTU_IPV6_MIN: u32 = 1_280;
 /// Nodes that a problem names; of the others it tells the number.
