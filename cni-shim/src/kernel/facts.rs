@@ -45,16 +45,8 @@ impl Netlink {
             self.wait(get.execute().try_collect()).context(KERNEL, what)?;
         let neighbours: Vec<NeighbourMessage> =
             self.wait(handle.neighbours().get().execute().try_collect()).context(KERNEL, what)?;
-        let mut routes: Vec<RouteMessage> = Vec::new();
-        for query in [
-            RouteMessageBuilder::<Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<Ipv6Addr>::new().build(),
-        ] {
-            let some: Vec<RouteMessage> = self
-                .wait(handle.route().get(query).execute().try_collect())
-                .context(KERNEL, what)?;
-            routes.extend(some);
-        }
+        let mut routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build(), what)?;
+        routes.extend(self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build(), what)?);
         Ok(Some(PodFacts {
             link,
             addresses: addresses
@@ -71,17 +63,22 @@ impl Netlink {
                 .collect(),
         }))
     }
-}
 
-impl Netlink {
     /// IPv6 addresses that this namespace takes packets for.
     pub(crate) fn local_ipv6(&self) -> Result<BTreeSet<IpAddr>, Failure> {
         let query = RouteMessageBuilder::<Ipv6Addr>::new().build();
-        let routes: Vec<RouteMessage> = self
-            .wait(self.handle().route().get(query).execute().try_collect())
-            .context(KERNEL, || "list the IPv6 routes of the container".into())?;
+        let routes = self.routes(query, || "list the IPv6 routes of the container".into())?;
         let local = routes.iter().filter(|message| message.header.kind == RouteType::Local);
         Ok(local.filter_map(destination).collect())
+    }
+
+    fn routes(
+        &self,
+        query: RouteMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<Vec<RouteMessage>, Failure> {
+        let routes = self.handle().route().get(query).execute();
+        self.wait(routes.try_collect()).context(KERNEL, what)
     }
 }
 
