@@ -15,6 +15,7 @@ use crate::store::{make_plugin_locks, plugin_lock_number};
 
 mod delegated;
 mod gc;
+mod running;
 
 struct Node {
     directory: TempDir,
@@ -490,85 +491,4 @@ async fn foreign_entries_are_removed() {
     assert_eq!(node.entry(&address), None);
     let removed = Action::RemovePod { address: address.into(), generation: 5 };
     assert_eq!(node.kernel.lock().log, [removed]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn runs_on_events_and_on_time() {
-    let node = Node::new().await;
-    let (commands, from_server) = mpsc::channel(1);
-    let (events, from_kernel) = mpsc::channel(1);
-    let (_nodes, from_file) = mpsc::channel(1);
-    let (stop, stopped) = oneshot::channel();
-    let inputs =
-        Inputs { commands: from_server, events: from_kernel, nodes: from_file, stop: stopped };
-    let Node { kernel, mut engine, directory: _directory } = node;
-    let engine = tokio::spawn(async move { engine.run(inputs).await });
-    let remove = || assert!(kernel.lock().observed.state.routes.pop_first().is_some());
-    remove();
-    events.send(Event::Changed).await.unwrap();
-    tokio::time::sleep(DEBOUNCE * 3).await;
-    assert_eq!(kernel.lock().observed.state.routes.len(), 2);
-    remove();
-    tokio::time::sleep(LOOK_EVERY * 2).await;
-    assert_eq!(kernel.lock().observed.state.routes.len(), 2);
-    let (reply, answer) = oneshot::channel();
-    commands.send(Command { call: Call::Status, reply }).await.unwrap();
-    let Reply::Status(status) = answer.await.unwrap() else { panic!() };
-    assert_eq!(status["drift"]["route"], 2);
-    drop(events);
-    remove();
-    tokio::time::sleep(LOOK_EVERY * 2).await;
-    assert_eq!(kernel.lock().observed.state.routes.len(), 2);
-    stop.send(()).unwrap();
-    engine.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_source_of_events_that_ends_is_a_problem_and_the_other_goes_on() {
-    let Node { kernel, mut engine, directory: _directory } = Node::new().await;
-    let (commands, from_server) = mpsc::channel(1);
-    let (events, from_kernel) = mpsc::channel(1);
-    let (_nodes, from_file) = mpsc::channel(1);
-    let (stop, stopped) = oneshot::channel();
-    let inputs =
-        Inputs { commands: from_server, events: from_kernel, nodes: from_file, stop: stopped };
-    let engine = tokio::spawn(async move { engine.run(inputs).await });
-    events.send(Event::Lost).await.unwrap();
-    tokio::time::sleep(LOOK_EVERY).await;
-    kernel.lock().observed.state.routes.pop_first();
-    events.send(Event::Changed).await.unwrap();
-    tokio::time::sleep(DEBOUNCE * 3).await;
-    assert_eq!(kernel.lock().observed.state.routes.len(), 2);
-    let (reply, answer) = oneshot::channel();
-    commands.send(Command { call: Call::Status, reply }).await.unwrap();
-    let Reply::Status(status) = answer.await.unwrap() else { panic!() };
-    assert!(status["problems"][0].as_str().unwrap().contains("events ended"), "{status}");
-    stop.send(()).unwrap();
-    engine.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_flood_of_events_is_no_flood_of_looks() {
-    let Node { kernel, mut engine, directory: _directory } = Node::new().await;
-    let (_commands, from_server) = mpsc::channel(1);
-    let (events, from_kernel) = mpsc::channel(1);
-    let (_nodes, from_file) = mpsc::channel(1);
-    let (stop, stopped) = oneshot::channel();
-    let inputs =
-        Inputs { commands: from_server, events: from_kernel, nodes: from_file, stop: stopped };
-    let engine = tokio::spawn(async move { engine.run(inputs).await });
-    let before = kernel.lock().looks;
-    for _ in 0..2_000 {
-        events.send(Event::Changed).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let looks = kernel.lock().looks - before;
-    assert!((15..30).contains(&looks), "{looks} looks in 20 s");
-    tokio::time::sleep(LOOK_EVERY * 2).await;
-    kernel.lock().observed.state.routes.pop_first();
-    events.send(Event::Changed).await.unwrap();
-    tokio::time::sleep(DEBOUNCE * 3).await;
-    assert_eq!(kernel.lock().observed.state.routes.len(), 2, "soon again after a rest");
-    stop.send(()).unwrap();
-    engine.await.unwrap();
 }

@@ -20,7 +20,6 @@ mod sysctl;
 mod watch;
 
 #[cfg(test)]
-#[path = "live_tests.rs"]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -100,12 +100,8 @@ fn the_agent_finds_what_nobody_deletes() {
         let left = traces::kernel_traces(node)?;
         let name = deleted.host_ifname()?;
         ensure!(!left.iter().any(|trace| trace.contains(&name)), "{left:?}");
-        // The kernel takes its time with namespaces; the first look shall see that all are gone.
-        wait_until("the end of the interfaces", SEEN_TIME_MAX, || {
-            let names = traces::interfaces(&node.namespace)?;
-            ensure!(!names.iter().any(|name| name.starts_with("pw")), "{names:?}");
-            Ok(())
-        })?;
+        // The first look shall see that all are gone.
+        traces::wait_for_end_of_interfaces(node)?;
         node.spawn_agent()?;
         node.wait_for_agent()?;
         traces::wait_for_none(node, SWEEP_TIME_MAX)?;

@@ -14,6 +14,8 @@ use tests::node::{CniCall, Node};
 use tests::pod::Pod;
 use tests::wait::wait_until;
 
+const END_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// Host sides of veths, pins of links, files of attachments, entries of `pw_pods`, addresses in use.
 pub(crate) fn of_pods(node: &Node) -> Result<BTreeSet<String>> {
     let mut traces: BTreeSet<String> = kernel_traces(node)?;
@@ -50,6 +52,15 @@ pub(crate) fn ensure_none(node: &Node, pod: &Pod) -> Result<()> {
     let inside = interfaces(&pod.namespace)?;
     ensure!(inside == ["lo"], "in the pod: {inside:?}");
     Ok(())
+}
+
+/// The kernel takes its time with the interfaces of namespaces that are gone.
+pub(crate) fn wait_for_end_of_interfaces(node: &Node) -> Result<()> {
+    wait_until("the end of the interfaces", END_TIME_MAX, || {
+        let names = interfaces(&node.namespace)?;
+        ensure!(!names.iter().any(|name| name.starts_with("pw")), "{names:?}");
+        Ok(())
+    })
 }
 
 /// The agent finds by itself what is left, within this time.
