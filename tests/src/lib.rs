@@ -14,4 +14,5 @@ pub mod probe;
 pub mod room;
 pub mod run;
 pub mod server;
+pub mod tracer;
 pub mod wait;

@@ -72,6 +72,13 @@ impl Namespace {
         command
     }
 
+    /// A program in it without a limit of time, with nothing in between: for who traces it.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        self.inside(&mut command);
+        command
+    }
+
     /// A program in it without a limit of time; it ends with the calling thread if it shall.
     pub fn service(&self, program: impl AsRef<OsStr>, ends_with_caller: bool) -> Command {
         let mut command = Command::new("nsenter");

@@ -231,10 +231,12 @@ impl Node {
 
     /// The plugin's command, ready to be fed with [`Self::cni_configuration`].
     pub fn cni_command(&self, call: &CniCall<'_>) -> Command {
-        let mut command = self.namespace.command(&self.plugin_binary.to_string_lossy());
-        command.env("CNI_COMMAND", call.command).env("CNI_CONTAINERID", call.container_id);
-        command.env("CNI_NETNS", call.netns).env("CNI_IFNAME", "eth0").env("CNI_PATH", CNI_PLUGINS);
-        command
+        with_call(self.namespace.command(&self.plugin_binary.to_string_lossy()), call)
+    }
+
+    /// As [`Self::cni_command`], with nothing between the caller and the plugin.
+    pub fn bare_cni_command(&self, call: &CniCall<'_>) -> Command {
+        with_call(self.namespace.program(&self.plugin_binary), call)
     }
 
     /// The network configuration.
@@ -309,6 +311,12 @@ impl Drop for Node {
             );
         }
     }
+}
+
+fn with_call(mut command: Command, call: &CniCall<'_>) -> Command {
+    command.env("CNI_COMMAND", call.command).env("CNI_CONTAINERID", call.container_id);
+    command.env("CNI_NETNS", call.netns).env("CNI_IFNAME", "eth0").env("CNI_PATH", CNI_PLUGINS);
+    command
 }
 
 /// A call of the CNI plugin.

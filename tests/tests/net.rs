@@ -6,6 +6,7 @@ mod net {
     mod check;
     mod conformance;
     mod deleted;
+    mod every_call;
     mod flows;
     mod forged;
     mod garbage;
@@ -20,6 +21,7 @@ mod net {
     mod restart;
     mod routed;
     mod service;
+    mod snapshot;
     mod status;
     mod traces;
     mod tunnel;

@@ -29,29 +29,6 @@ pub(crate) fn steps() -> Result<Vec<String>> {
     Ok(steps)
 }
 
-/// More ADDs are killed than there are addresses: one that leaks shows.
-#[test]
-fn del_removes_what_a_killed_add_left() {
-    Cluster::builder(Mode::Direct).nodes(1).without_agents().test(|cluster| {
-        traces::start_with_small_pool(cluster)?;
-        let node = cluster.node(1);
-        let steps = steps()?;
-        ensure!(steps.len() > traces::SMALL_POOL, "{steps:?}");
-        for step in &steps {
-            let mut pod = node.bare_pod()?;
-            traces::killed_add(&pod, step)?;
-            pod.delete().with_context(|| format!("killed behind {step}"))?;
-            traces::ensure_none(node, &pod).with_context(|| format!("killed behind {step}"))?;
-            pod.add().with_context(|| format!("killed behind {step}, deleted"))?;
-            probe::ping(&node.namespace, pod.addresses[0])?;
-            probe::ping(&pod.namespace, node.gateways[1])?;
-            pod.delete()?;
-            traces::ensure_none(node, &pod)?;
-        }
-        Ok(())
-    });
-}
-
 #[test]
 fn an_add_after_a_killed_one_works_or_says_what_to_do() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
