@@ -129,7 +129,10 @@ impl Kernel for LiveKernel {
             nodes: parts.take("node", self.bpf.maps.nodes()),
         };
         let peer_routes = match self.peers.look(&questions.peers, &interfaces).await {
-            Ok(routes) => routes,
+            Ok((routes, unread)) => {
+                doubts.extend(unread);
+                routes
+            }
             // Better old ones than none, which would change the way to every node.
             Err(error) => {
                 let Some(routes) = self.peers.last() else { return Err(error) };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
@@ -50,12 +50,12 @@ impl PeerRoutes {
         self.last.as_ref().map(|last| last.routes.clone())
     }
 
-    /// The ways to these addresses.
+    /// The ways to these addresses, and what of them is in doubt: those are as they were the last time.
     pub(super) async fn look(
         &mut self,
         peers: &BTreeMap<IpAddr, IpAddr>,
         interfaces: &BTreeMap<String, Link>,
-    ) -> Result<BTreeMap<IpAddr, PeerRoute>, KernelError> {
+    ) -> Result<(BTreeMap<IpAddr, PeerRoute>, Vec<String>), KernelError> {
         // Before the questions: what changes meanwhile is asked again.
         let version = self.ways.version();
         let others = interfaces.values().filter(|link| !is_pod_interface(&link.name));
@@ -66,53 +66,79 @@ impl PeerRoutes {
                 && last.interfaces.iter().eq(others.clone())
         });
         if let Some(last) = fresh {
-            return Ok(last.routes.clone());
+            return Ok((last.routes.clone(), Vec::new()));
         }
         self.ways.set_peers(peers.keys().copied().collect());
         let names: BTreeMap<u32, &str> =
             interfaces.values().map(|link| (link.ifindex, link.name.as_str())).collect();
-        let routes =
+        let answers =
             ask_all(peers, &names).await.context(|| "ask for the routes to nodes".to_owned())?;
-        self.last = Some(Last {
-            at: Instant::now(),
-            version,
-            peers: peers.clone(),
-            interfaces: others.cloned().collect(),
-            routes: routes.clone(),
-        });
-        Ok(routes)
+        let Answers { mut routes, unread } = answers;
+        if unread.is_empty() {
+            self.last = Some(Last {
+                at: Instant::now(),
+                version,
+                peers: peers.clone(),
+                interfaces: others.cloned().collect(),
+                routes: routes.clone(),
+            });
+            return Ok((routes, Vec::new()));
+        }
+        // Nothing is remembered: they are asked again at the next look.
+        let before = self.last.as_ref().map(|last| &last.routes);
+        let mut doubts = Vec::new();
+        for (peer, why) in unread {
+            let route = before.and_then(|routes| routes.get(&peer));
+            routes.extend(route.map(|route| (peer, route.clone())));
+            let what = if route.is_some() { "taken to be what it was" } else { "not known" };
+            doubts.push(format!("the route to {peer} cannot be read ({why}): it is {what}"));
+        }
+        Ok((routes, doubts))
     }
 }
+
+/// What the kernel said.
+#[derive(Default)]
+struct Answers {
+    routes: BTreeMap<IpAddr, PeerRoute>,
+    unread: BTreeMap<IpAddr, String>,
+}
+
+/// To one question: a route, none, or what cannot be read.
+type Answer = Result<Option<RouteMessage>, String>;
 
 async fn ask_all(
     peers: &BTreeMap<IpAddr, IpAddr>,
     names: &BTreeMap<u32, &str>,
-) -> std::io::Result<BTreeMap<IpAddr, PeerRoute>> {
+) -> std::io::Result<Answers> {
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
     socket.socket_mut().bind_auto()?;
-    let mut routes = BTreeMap::new();
+    let mut all = Answers::default();
     let peers: Vec<(IpAddr, IpAddr)> = peers.iter().map(|(to, from)| (*to, *from)).collect();
     for batch in peers.chunks(BATCH) {
         // The entry of the table itself, as it has all next hops.
         let answers = ask(&socket, batch, RouteFlags::FibMatch).await?;
         let mut rest = Vec::new();
         for (question, answer) in batch.iter().zip(answers) {
-            match answer.map(|message| peer_route(&message, names)) {
-                Some(Some(route)) => drop(routes.insert(question.0, route)),
+            match answer.map(|route| route.map(|message| peer_route(&message, names))) {
+                Ok(Some(Some(route))) => drop(all.routes.insert(question.0, route)),
                 // It names an object with next hops: the kernel chooses one of them.
-                Some(None) => rest.push(*question),
-                None => {}
+                Ok(Some(None)) => rest.push(*question),
+                Ok(None) => {}
+                Err(why) => drop(all.unread.insert(question.0, why)),
             }
         }
         if !rest.is_empty() {
             let answers = ask(&socket, &rest, RouteFlags::empty()).await?;
             for (question, answer) in rest.iter().zip(answers) {
-                let route = answer.and_then(|message| peer_route(&message, names));
-                routes.extend(route.map(|route| (question.0, route)));
+                match answer.map(|route| route.and_then(|message| peer_route(&message, names))) {
+                    Ok(route) => all.routes.extend(route.map(|route| (question.0, route))),
+                    Err(why) => drop(all.unread.insert(question.0, why)),
+                }
             }
         }
     }
-    Ok(routes)
+    Ok(all)
 }
 
 /// The answers in the order of the questions. The kernel gives one to each, if only an error.
@@ -120,7 +146,7 @@ async fn ask(
     socket: &TokioSocket,
     batch: &[(IpAddr, IpAddr)],
     flags: RouteFlags,
-) -> std::io::Result<Vec<Option<RouteMessage>>> {
+) -> std::io::Result<Vec<Answer>> {
     let mut bytes = Vec::new();
     for (number, (to, from)) in (1..).zip(batch) {
         let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(question(*to, *from)));
@@ -137,20 +163,30 @@ async fn ask(
         message.serialize(bytes.get_mut(start..).unwrap_or_default());
     }
     socket.send_to(&bytes, &SocketAddr::new(0, 0)).await?;
-    let mut answers = vec![None; batch.len()];
+    let mut answers = vec![Ok(None); batch.len()];
     for _ in 0..batch.len() {
         let (bytes, _) = socket.recv_from_full().await?;
-        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes);
-        let answer = answer.map_err(std::io::Error::other)?;
-        let index = (answer.header.sequence_number as usize).checked_sub(1);
-        let slot = index.and_then(|index| answers.get_mut(index));
-        if let (Some(slot), NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))) =
-            (slot, answer.payload)
-        {
-            *slot = (route.header.kind == RouteType::Unicast).then_some(route);
+        let (number, answer) = read(&bytes)?;
+        if let Some(slot) = number.checked_sub(1).and_then(|index| answers.get_mut(index)) {
+            *slot = answer;
         }
     }
     Ok(answers)
+}
+
+/// The number of a question and the answer to it. Without a number nobody knows what is answered.
+fn read(bytes: &[u8]) -> std::io::Result<(usize, Answer)> {
+    let header = NetlinkBuffer::new_checked(&bytes).map_err(std::io::Error::other)?;
+    let number = header.sequence_number() as usize;
+    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
+    let answer = message.map_err(|error| error.to_string()).map(|message| match message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
+            Some(route).filter(|route| route.header.kind == RouteType::Unicast)
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all else is no route")]
+        _ => None,
+    });
+    Ok((number, answer))
 }
 
 fn question(to: IpAddr, from: IpAddr) -> RouteMessage {
@@ -212,4 +248,33 @@ fn hop(
     }
     let device = names.get(&index?)?;
     Some(Hop { device: (*device).to_owned(), gateway })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(number: u32, to: &str) -> Vec<u8> {
+        let mut route = question(to.parse().unwrap(), to.parse().unwrap());
+        route.header.kind = RouteType::Unicast;
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(route));
+        message.header.sequence_number = number;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_that_of_one_question() {
+        let (number, route) = read(&answer(7, "192.168.1.12")).unwrap();
+        assert!(number == 7 && route.is_ok_and(|route| route.is_some()));
+        let mut broken = answer(8, "192.168.1.13");
+        // The first attribute is longer than the message.
+        broken[28] = 0xff;
+        let (number, route) = read(&broken).unwrap();
+        assert_eq!(number, 8);
+        assert!(!route.unwrap_err().is_empty());
+        assert!(read(&[0; 3]).is_err(), "not even a number");
+    }
 }

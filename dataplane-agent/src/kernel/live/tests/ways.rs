@@ -47,7 +47,7 @@ fn the_ways_to_nodes_are_those_of_the_kernel() {
             let mtu = (mtu != 0).then_some(mtu);
             let wanted = PeerRoute { hops: hops.iter().map(hop).collect(), mtu };
             let wanted = (!hops.is_empty()).then_some(wanted);
-            assert_eq!(found.get(&to.parse().unwrap()), wanted.as_ref(), "{to}");
+            assert_eq!(found.0.get(&to.parse().unwrap()), wanted.as_ref(), "{to}");
         }
     });
 }
