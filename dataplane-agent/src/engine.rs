@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use cni_shim::protocol::{Call, Reply};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::leases::Leases;
 use crate::compile::Compiled;
@@ -109,6 +109,8 @@ pub struct Engine<K> {
     events_lost: bool,
     /// Interfaces that the last sweep missed.
     missing: BTreeSet<String>,
+    /// Time until the first sweep.
+    sweep_in: Duration,
     leases: Leases,
 }
 
@@ -119,6 +121,10 @@ impl<K: Kernel> Engine<K> {
     /// When the state directory or the kernel cannot be read.
     pub async fn start(kernel: K, setup: Setup) -> Result<Self, StartError> {
         let loaded = setup.store.load()?;
+        let (missing, age) = setup.store.missing();
+        // Two looks are as far apart as with one agent; without an earlier one the first is due.
+        let sweep_in =
+            if missing.is_empty() { Duration::ZERO } else { SWEEP_EVERY.saturating_sub(age) };
         let mut engine = Self {
             kernel,
             model: setup.model,
@@ -136,7 +142,8 @@ impl<K: Kernel> Engine<K> {
             file_problems: BTreeMap::new(),
             store_problem: None,
             events_lost: false,
-            missing: BTreeSet::new(),
+            missing,
+            sweep_in,
             leases: Leases::default(),
         };
         engine.observed = engine.observe().await?;
@@ -152,7 +159,7 @@ impl<K: Kernel> Engine<K> {
     /// Works until it is told to stop. What it set up stays and goes on forwarding.
     pub async fn run(&mut self, mut inputs: Inputs) {
         let mut due = Instant::now() + LOOK_EVERY;
-        let mut sweep = interval(SWEEP_EVERY);
+        let mut sweep = interval_at(Instant::now() + self.sweep_in, SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = Pace::default();
         let mut events_ended = false;
@@ -214,7 +221,7 @@ impl<K: Kernel> Engine<K> {
                 Err(failure) => Reply::Failed(failure),
             },
             Call::Gc(call) => match self.collect(&call).await {
-                Ok(collected) => Reply::Collected(collected),
+                Ok((collected, returns)) => return returns.reply(collected, command.reply),
                 Err(failure) => Reply::Failed(failure),
             },
         };

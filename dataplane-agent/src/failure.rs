@@ -30,6 +30,13 @@ pub(crate) fn try_again(message: &str, details: &str) -> Failure {
     failure(TRY_AGAIN, message, format!("{details}; try again later"))
 }
 
+/// The host has no way to an address.
+pub(crate) fn route(address: std::net::IpAddr, why: &str) -> Failure {
+    let message = format!("the host route to {address} cannot be set");
+    let details = format!("{why}; addresses of the pod networks need none: see \"ipam\"");
+    failure(KERNEL, message, details)
+}
+
 /// The pools do not give what is wanted.
 pub(crate) fn ipam(error: &IpamError) -> Failure {
     match error {

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use cni_shim::names::Attachment;
 use dataplane_core::abi::names::PROGRAMS;
 use dataplane_core::abi::{Mac, Stats};
 use ipnet::IpNet;
+use tokio::time::timeout;
 
 use crate::kernel::{
     Action, AddrKey, Device, HOST_DEVICE, Hop, Kernel, KernelError, Link, Medium, Neighbour,
@@ -65,7 +67,8 @@ pub(crate) fn link(name: &str, ifindex: u32, mtu: u32, addresses: &[&str]) -> Li
     let medium = if name == "lo" { Medium::Nothing } else { Medium::Ethernet };
     let addresses = addresses.iter().map(|text| text.parse::<IpNet>().unwrap()).collect();
     let alias = String::new();
-    Link { name: name.to_owned(), alias, ifindex, mac, mtu, up: true, medium, addresses }
+    let name = name.to_owned();
+    Link { name, alias, ifindex, mac, mtu, up: true, unused: false, medium, addresses }
 }
 
 pub(crate) fn attached(container: &str, ifindex: u32, address: &str, generation: u64) -> Attached {
@@ -131,6 +134,8 @@ pub(crate) struct Inner {
     pub(crate) undone: BTreeSet<&'static str>,
     /// Fails each action the first time.
     pub(crate) flaky: bool,
+    /// How long a look takes.
+    pub(crate) slow: Duration,
     tried: Vec<Action>,
 }
 
@@ -225,6 +230,10 @@ impl Inner {
 impl Kernel for FakeKernel {
     async fn observe(&mut self, questions: &Questions) -> Result<Observed, KernelError> {
         self.lock().looks += 1;
+        let slow = self.lock().slow;
+        if !slow.is_zero() {
+            let _ = timeout(slow, std::future::pending::<()>()).await;
+        }
         let mut observed = self.lock().observed.clone();
         observed.state.sysctls.retain(|path, _| questions.sysctls.contains(path));
         observed.peer_routes.retain(|peer, _| questions.peers.contains_key(peer));

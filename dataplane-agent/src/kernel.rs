@@ -149,6 +149,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Has never had a carrier: both ends of a veth have never been up at once.
+    pub unused: bool,
     /// What its packets look like.
     pub medium: Medium,
     /// Its IP addresses with their prefix length.

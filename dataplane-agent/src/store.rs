@@ -11,6 +11,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::model::{Attached, is_pod_interface};
 
+mod missing;
+
 /// End of the name of a file that is being written.
 const NEW: &str = "new";
 /// In the state directory.

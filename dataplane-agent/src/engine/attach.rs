@@ -19,6 +19,7 @@ impl<K: Kernel> Engine<K> {
         check_call(call)?;
         self.check_programs(call)?;
         let name = call.attachment.host_ifname();
+        self.leases.check_returned(&name)?;
         let attached = match &call.source {
             Source::Pools(asked) => self.add_of_pools(&name, call, asked).await?,
             Source::Announced(delegation) => self.announce(&name, call, delegation).await?,
@@ -32,8 +33,12 @@ impl<K: Kernel> Engine<K> {
             };
             return Err(failure);
         }
-        if self.has_routes_of_its_own(&attached) {
-            self.reconcile().await;
+        if self.has_routes_of_its_own(&attached)
+            && !self.reconcile().await
+            && let Err(failure) = self.check_routes(&attached).await
+        {
+            self.take_back(&name, &attached).await;
+            return Err(failure);
         }
         Ok(Added { addresses: attached.addresses, mtu: self.compiled.pod_mtu })
     }
@@ -74,7 +79,7 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    async fn remove_entries(&mut self, attached: &Attached) -> Result<(), Failure> {
+    pub(super) async fn remove_entries(&mut self, attached: &Attached) -> Result<(), Failure> {
         for address in &attached.addresses {
             let removed = self.remove_entry(Addr::from(*address), &attached.entry()).await;
             removed.map_err(|error| failure::kernel(&error))?;
@@ -101,6 +106,7 @@ impl<K: Kernel> Engine<K> {
         self.model.attachments.remove(name);
         self.model.orphans.remove(name);
         self.file_problems.remove(name);
+        self.forget_missing(name);
         for (address, _) in entries {
             self.ipam.free(address.to_ip());
         }

@@ -1,15 +1,15 @@
 //! GC: removes what the runtime does not name any more.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cni_shim::names::{Attachment, network_of_alias};
 use cni_shim::protocol::{Collected, Failure, GcCall};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Engine;
-use super::leases::Locks;
+use super::leases::Returns;
+use super::sweep::Locks;
 use crate::failure;
 use crate::kernel::{Action, Kernel, Link, Observed};
 use crate::model::{Model, is_pod_interface};
@@ -27,18 +27,18 @@ impl<K: Kernel> Engine<K> {
     /// 4. Remove interfaces, then entries, files and addresses.
     /// 5. Remove the pins, while the locks are held.
     ///
-    /// Whatever fails, the rest is done.
-    pub(super) async fn collect(&mut self, call: &GcCall) -> Result<Collected, Failure> {
+    /// Whatever fails, the rest is done. Leases are on their way back then.
+    pub(super) async fn collect(&mut self, call: &GcCall) -> Result<(Collected, Returns), Failure> {
         let deadline = Instant::now() + TIME_MAX;
         let valid: BTreeSet<String> = call.valid.iter().map(Attachment::host_ifname).collect();
         let mut collected = Collected { removed: 0, failures: Vec::new() };
         let mut locks = Locks::new();
         let known = known(&self.model, &call.network, &valid);
         let (mut stale, busy) = self.lock(&mut locks, known, &mut collected); // 1
-        let observed = self.observe().await.map_err(|error| failure::kernel(&error))?;
+        let observed = self.look(deadline).await?;
         let unknown = unknown(&self.model, &observed, &call.network, &valid);
         let (unknown_stale, _) = self.lock(&mut locks, unknown, &mut collected); // 2
-        let observed = self.observe().await.map_err(|error| failure::kernel(&error))?;
+        let observed = self.look(deadline).await?;
         let still = self::unknown(&self.model, &observed, &call.network, &valid); // 3
         stale.extend(unknown_stale.intersection(&still).cloned());
         // The last step of ADD sets the interface up: before it, an ADD is at work.
@@ -46,46 +46,70 @@ impl<K: Kernel> Engine<K> {
         collected.failures.extend(busy.iter().filter(in_use).map(|name| busy_failure(name)));
 
         let mut released = BTreeSet::new();
+        let mut returning = BTreeSet::new();
         for name in &stale {
-            if Instant::now() >= deadline {
-                let left = stale.len().saturating_sub(released.len());
-                collected.failures.push(late_failure(left));
-                break;
-            }
-            match self.remove_attachment(name, &observed, &locks).await {
-                Ok(()) => drop(released.insert(name.clone())),
-                Err(error) => collected.failures.push(error),
+            let removal = self.remove_attachment(name, &observed);
+            match timeout_at(deadline, removal).await {
+                Ok(Ok(is_freed)) => {
+                    returning.extend((!is_freed).then(|| name.clone()));
+                    released.insert(name.clone());
+                }
+                Ok(Err(error)) => collected.failures.push(error),
+                Err(_) => {
+                    let left = stale.len().saturating_sub(released.len());
+                    collected.failures.push(late_failure(left));
+                    break;
+                }
             }
         }
-        self.model.released = released.clone();
-        self.reconcile().await; // 5
-        self.model.released.clear();
+        let pinned = self.remove_pins(&released, deadline, &mut collected).await; // 5
         drop(locks);
-        for name in released {
-            if self.observed.state.links.keys().any(|(interface, _)| *interface == name) {
-                let why = self.failures.first().map_or("", String::as_str);
-                collected.failures.push(pins_failure(&name, why));
-            } else {
-                self.missing.remove(&name);
-                collected.removed = collected.removed.saturating_add(1);
-            }
-        }
+        let gone = released.difference(&returning).filter(|name| !pinned.contains(*name)).count();
+        collected.removed = u64::try_from(gone).unwrap_or(u64::MAX);
         tracing::info!(
             network = call.network,
             removed = collected.removed,
+            returning = returning.len(),
             failures = collected.failures.len(),
             "GC"
         );
-        Ok(collected)
+        Ok((collected, self.leases.watch(returning, deadline)))
     }
 
-    /// 4
+    async fn look(&mut self, deadline: Instant) -> Result<Observed, Failure> {
+        match timeout_at(deadline, self.observe()).await {
+            Ok(observed) => observed.map_err(|error| failure::kernel(&error)),
+            Err(_) => Err(failure::try_again(
+                "nothing is collected: GC again",
+                &format!("the kernel did not answer within {} s", TIME_MAX.as_secs()),
+            )),
+        }
+    }
+
+    /// Those that are left.
+    async fn remove_pins(
+        &mut self,
+        released: &BTreeSet<String>,
+        deadline: Instant,
+        collected: &mut Collected,
+    ) -> BTreeSet<String> {
+        self.model.released.clone_from(released);
+        let is_late = timeout_at(deadline, self.reconcile()).await.is_err();
+        self.model.released.clear();
+        let why = if is_late { Some("the time is up") } else { None };
+        let why = why.or(self.failures.first().map(String::as_str)).unwrap_or_default();
+        let is_pinned =
+            |name: &&String| self.observed.state.links.keys().any(|(link, _)| link == *name);
+        let left = released.iter().filter(|name| is_late || is_pinned(name));
+        left.inspect(|name| collected.failures.push(pins_failure(name, why))).cloned().collect()
+    }
+
+    /// 4; false if its lease is only on its way back.
     async fn remove_attachment(
         &mut self,
         name: &str,
         observed: &Observed,
-        locks: &Locks,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let renamed =
             self.model.attachments.get(name).and_then(|attached| observed.renamed(attached));
         let links = [observed.interfaces.get(name), renamed];
@@ -93,10 +117,10 @@ impl<K: Kernel> Engine<K> {
             let action = Action::RemoveDevice { name: link.name.clone() };
             self.apply(&action).await.map_err(|error| failure::kernel(&error))?;
         }
-        if self.free_lease(name, locks.get(&plugin_lock_number(name))) {
-            return Ok(());
+        if self.free_lease(name) {
+            return Ok(false);
         }
-        self.forget(name).await
+        self.forget(name).await.map(|()| true)
     }
 
     /// Those whose locks were free, and the others.
@@ -112,7 +136,7 @@ impl<K: Kernel> Engine<K> {
                 return true;
             }
             match try_plugin_lock(&self.socket, name) {
-                Ok(Some(lock)) => locks.insert(number, Arc::new(lock)).is_none(),
+                Ok(Some(lock)) => locks.insert(number, lock).is_none(),
                 Ok(None) => false,
                 Err(error) => {
                     collected.failures.push(failure::store(&error));

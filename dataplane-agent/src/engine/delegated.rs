@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use cni_shim::delegation::Delegation;
 use cni_shim::protocol::{AddCall, Failure};
 use dataplane_core::abi::Addr;
+use ipnet::IpNet;
 
 use super::Engine;
 use super::attach::is_repeated;
@@ -62,6 +63,33 @@ impl<K: Kernel> Engine<K> {
         let own = self.model.own().map(|own| own.pod_cidrs.as_slice()).unwrap_or_default();
         let is_own = |address: &IpAddr| own.iter().any(|cidr| cidr.contains(address));
         !attached.addresses.iter().all(is_own)
+    }
+
+    /// Looks whether the kernel has the routes to addresses that no network covers.
+    pub(super) async fn check_routes(&mut self, attached: &Attached) -> Result<(), Failure> {
+        let observed = self.observe().await.map_err(|error| failure::kernel(&error))?;
+        let is_missing = |address: &&IpAddr| {
+            let wanted = self.compiled.state.routes.get(&IpNet::from(**address));
+            wanted.is_some() && observed.state.routes.get(&IpNet::from(**address)) != wanted
+        };
+        let Some(address) = attached.addresses.iter().find(is_missing) else { return Ok(()) };
+        let of_it = self.failures.iter().find(|failure| failure.contains(&address.to_string()));
+        let why = of_it.or(self.failures.first()).map_or("it is not there", String::as_str);
+        Err(failure::route(*address, why))
+    }
+
+    /// Takes addresses back that cannot be reached, and with them their entries and routes; that there is a
+    /// lease stays known.
+    pub(super) async fn take_back(&mut self, name: &str, attached: &Attached) {
+        // The plugin has its failure already; what fails here the sweep does again.
+        let _ = self.remove_entries(attached).await;
+        let announced = Attached { addresses: Vec::new(), ..attached.clone() };
+        let _ = self.store.put(name, &announced);
+        self.model.attachments.insert(name.to_owned(), announced);
+        for address in &attached.addresses {
+            self.ipam.free(*address);
+        }
+        self.reconcile().await;
     }
 
     /// Refuses what is another's by configuration, or no address of one interface.

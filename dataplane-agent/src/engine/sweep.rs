@@ -1,46 +1,69 @@
-//! Frees what runtimes forgot: attachments and pins whose interface is gone.
+//! Frees what runtimes forgot: attachments and pins whose interface is gone, and what a killed ADD left.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use nix::fcntl::Flock;
 
 use super::Engine;
-use super::leases::Locks;
-use crate::kernel::{Kernel, Observed};
+use crate::kernel::{Action, Kernel, Link, Observed};
 use crate::model::{Attached, Model, is_pod_interface};
 use crate::store::{plugin_lock_number, try_plugin_lock};
+
+/// Plugins' locks, by their number: one serves many names.
+pub(super) type Locks = BTreeMap<Option<u8>, Flock<File>>;
 
 impl<K: Kernel> Engine<K> {
     /// Frees what was missing in the last sweep too, and still is when the plugin's lock is held.
     pub(super) async fn sweep(&mut self) {
+        self.free_missing().await;
+        self.remember_missing();
+    }
+
+    fn remember_missing(&self) {
+        if let Err(error) = self.store.put_missing(&self.missing) {
+            tracing::warn!(%error, "the next agent begins its sweeps anew");
+        }
+    }
+
+    /// It is gone for good: nothing is left to be seen missing.
+    pub(super) fn forget_missing(&mut self, name: &str) {
+        if self.missing.remove(name) {
+            self.remember_missing();
+        }
+    }
+
+    async fn free_missing(&mut self) {
         let Ok(observed) = self.observe().await else { return };
         let now_missing = missing(&self.model, &observed);
         let mut locks = Locks::new();
         let mut suspects = BTreeSet::new();
-        for name in now_missing.intersection(&self.missing) {
-            let number = plugin_lock_number(name);
-            // One lock serves many names.
-            if locks.contains_key(&number) {
-                suspects.insert(name.clone());
-                continue;
-            }
-            match try_plugin_lock(&self.socket, name) {
-                Ok(Some(lock)) => {
-                    locks.insert(number, Arc::new(lock));
-                    suspects.insert(name.clone());
-                }
-                // The plugin is at it: the next sweep.
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, interface = name, "cannot sweep"),
+        // What a plugin works at is nothing that runtimes forgot; what was seen before stays seen.
+        let mut seen = BTreeSet::new();
+        for name in now_missing {
+            let is_free = self.lock_for_sweep(&mut locks, &name);
+            if self.missing.contains(&name) {
+                suspects.extend(is_free.then(|| name.clone()));
+                seen.insert(name);
+            } else if is_free {
+                seen.insert(name);
             }
         }
-        self.missing = now_missing;
+        self.missing = seen;
         if suspects.is_empty() {
             return;
         }
         let Ok(observed) = self.observe().await else { return };
         let gone = missing(&self.model, &observed);
         for name in suspects.intersection(&gone) {
-            if !self.free_lease(name, locks.get(&plugin_lock_number(name))) {
+            if observed.interfaces.get(name).is_some_and(is_unfinished) {
+                let action = Action::RemoveDevice { name: name.clone() };
+                if let Err(error) = self.apply(&action).await {
+                    tracing::error!(%error, interface = name, "cannot remove what an ADD left");
+                    continue;
+                }
+            }
+            if !self.free_lease(name) {
                 self.free(name).await;
             }
         }
@@ -51,18 +74,39 @@ impl<K: Kernel> Engine<K> {
         drop(locks);
     }
 
+    fn lock_for_sweep(&self, locks: &mut Locks, name: &str) -> bool {
+        let number = plugin_lock_number(name);
+        if locks.contains_key(&number) {
+            return true;
+        }
+        match try_plugin_lock(&self.socket, name) {
+            Ok(Some(lock)) => locks.insert(number, lock).is_none(),
+            // The plugin is at it: the next sweep.
+            Ok(None) => false,
+            Err(error) => {
+                tracing::warn!(%error, interface = name, "cannot sweep");
+                false
+            }
+        }
+    }
+
     pub(super) async fn free(&mut self, name: &str) {
         match self.forget(name).await {
             Ok(()) => {
-                self.missing.remove(name);
-                tracing::info!(interface = name, "its interface is gone without a DEL: freed");
+                tracing::info!(interface = name, "it had no finished interface, and no DEL: freed");
             }
             Err(error) => tracing::error!(%error, interface = name, "cannot free"),
         }
     }
 }
 
-/// Attachments and pins whose interface does not exist.
+/// An ADD has made it and not come to its end, which sets it up: no packet has ever passed. One of a living
+/// pod that somebody has set down had its carrier.
+fn is_unfinished(link: &Link) -> bool {
+    !link.up && link.unused && is_pod_interface(&link.name)
+}
+
+/// Attachments and pins whose interface does not exist, and interfaces that no ADD has finished.
 fn missing(model: &Model, observed: &Observed) -> BTreeSet<String> {
     let index = |name: &str| observed.interfaces.get(name).map(|link| link.ifindex);
     let is_there = |name: &str, attached: &Attached| {
@@ -77,5 +121,12 @@ fn missing(model: &Model, observed: &Observed) -> BTreeSet<String> {
     let pinned = observed.state.links.keys().map(|(name, _)| name);
     let known = |name: &String| model.attachments.contains_key(name);
     let without = unnamed.chain(pinned).filter(|name| index(name).is_none() && !known(name));
-    attached.chain(without).filter(|name| is_pod_interface(name)).cloned().collect()
+    let unfinished = observed.interfaces.values().filter(|link| is_unfinished(link));
+    let unfinished = unfinished.map(|link| &link.name);
+    attached
+        .chain(without)
+        .chain(unfinished)
+        .filter(|name| is_pod_interface(name))
+        .cloned()
+        .collect()
 }

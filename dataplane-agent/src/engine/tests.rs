@@ -13,6 +13,7 @@ use crate::fake::{self, FakeKernel};
 use crate::kernel::{Action, AddrKey, HOST_DEVICE, LinkHook, TUNNEL_DEVICE};
 use crate::store::{make_plugin_locks, plugin_lock_number};
 
+mod abandoned;
 mod delegated;
 mod gc;
 mod running;

@@ -326,7 +326,7 @@ fn the_agent_gives_back_the_leases_that_nobody_does() {
         node.kill_agent();
         drop(abandoned);
         // The first look shall see that all are gone.
-        traces::wait_for_end_of_interfaces(node)?;
+        traces::wait_for_end_of_interfaces(node, 0)?;
         node.spawn_agent()?;
         node.wait_for_agent()?;
         traces::wait_for_none(node, SWEEP_TIME_MAX)?;

@@ -54,11 +54,12 @@ pub(crate) fn ensure_none(node: &Node, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// The kernel takes its time with the interfaces of namespaces that are gone.
-pub(crate) fn wait_for_end_of_interfaces(node: &Node) -> Result<()> {
+/// The kernel takes its time with the interfaces of namespaces that are gone: until these many are left.
+pub(crate) fn wait_for_end_of_interfaces(node: &Node, left: usize) -> Result<()> {
     wait_until("the end of the interfaces", END_TIME_MAX, || {
         let names = interfaces(&node.namespace)?;
-        ensure!(!names.iter().any(|name| name.starts_with("pw")), "{names:?}");
+        let of_pods = names.iter().filter(|name| name.starts_with("pw")).count();
+        ensure!(of_pods == left, "{names:?}");
         Ok(())
     })
 }

@@ -17,7 +17,7 @@ impl Node {
     async fn gc(&mut self, valid: &[&str]) -> cni_shim::protocol::Collected {
         let valid = valid.iter().map(|container| attachment(container)).collect();
         let call = GcCall { network: NETWORK.into(), valid };
-        self.engine.collect(&call).await.unwrap()
+        self.engine.collect(&call).await.unwrap().0
     }
 
     /// What an ADD left that was killed before it asked.

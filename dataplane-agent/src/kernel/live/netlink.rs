@@ -171,6 +171,7 @@ fn raw_link(message: &LinkMessage) -> RawLink {
             mac: Mac::default(),
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            unused: false,
             medium: medium(message),
             addresses: Vec::new(),
         },
@@ -187,6 +188,7 @@ fn raw_link(message: &LinkMessage) -> RawLink {
             LinkAttribute::IfName(name) => raw.link.name.clone_from(name),
             LinkAttribute::IfAlias(alias) => raw.link.alias.clone_from(alias),
             LinkAttribute::Mtu(mtu) => raw.link.mtu = *mtu,
+            LinkAttribute::CarrierUpCount(times) => raw.link.unused = *times == 0,
             LinkAttribute::Address(bytes) => {
                 raw.link.mac = bytes.as_slice().try_into().map(Mac::new).unwrap_or_default();
             }
