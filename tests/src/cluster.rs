@@ -47,6 +47,7 @@ pub struct Builder {
     mode: Mode,
     layout: Layout,
     strict_rp_filter: bool,
+    large_pools: bool,
     start_agents: bool,
     keep: bool,
 }
@@ -56,6 +57,20 @@ impl Builder {
     #[must_use]
     pub fn of_demo(mut self) -> Self {
         self.kind = Kind::Demo;
+        self
+    }
+
+    /// Names the benchmarks' way.
+    #[must_use]
+    pub fn of_bench(mut self) -> Self {
+        self.kind = Kind::Bench;
+        self
+    }
+
+    /// Gives each node room for 4,000 pods, not 250.
+    #[must_use]
+    pub fn large_pools(mut self) -> Self {
+        self.large_pools = true;
         self
     }
 
@@ -134,7 +149,7 @@ impl Builder {
     }
 
     fn node(&self, run: &Run, fabric: &Fabric, number: u8) -> Result<Node> {
-        let place = Place::new(number, self.layout);
+        let place = self.place(number);
         let name = format!("{}-node{number}", run.name());
         let namespace = Namespace::new(&name, run.is_kept())?;
         if self.strict_rp_filter {
@@ -147,9 +162,13 @@ impl Builder {
         Node::new(run, namespace, place, self.mode, binaries::agent()?, binaries::plugin()?)
     }
 
+    fn place(&self, number: u8) -> Place {
+        Place { is_large: self.large_pools, ..Place::new(number, self.layout) }
+    }
+
     fn node_file(&self) -> String {
         let node = |number| {
-            let place = Place::new(number, self.layout);
+            let place = self.place(number);
             let [ipv4, ipv6] = place.addresses();
             let [pods4, pods6] = place.pod_cidrs();
             format!(
@@ -180,6 +199,7 @@ impl Cluster {
             mode,
             layout: Layout::OneLan,
             strict_rp_filter: false,
+            large_pools: false,
             start_agents: true,
             keep: false,
         }

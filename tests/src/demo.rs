@@ -3,11 +3,9 @@
 mod checks;
 mod conversation;
 mod measure;
-mod ratio;
 mod reference;
 mod show;
 mod stage;
-mod supervise;
 
 use std::process::ExitCode;
 
@@ -16,6 +14,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::clean::{self, Which};
 use crate::cluster::Mode;
+use crate::{report, supervise};
 
 /// Shows pods on three nodes that talk to each other, their nodes and the world, and how fast.
 ///
@@ -92,7 +91,7 @@ fn remove(which: Which) -> Result<()> {
 fn work(options: &Options) -> Result<u8> {
     let mut verdicts = Vec::new();
     for mode in options.encapsulation.modes() {
-        show::heading(&format!("encapsulation {}", mode.name()));
+        report::heading(&format!("encapsulation {}", mode.name()));
         let stage = stage::Stage::new(mode, options.keep)?;
         show::picture(&stage);
         verdicts.extend(checks::run(&stage)?);
@@ -103,12 +102,5 @@ fn work(options: &Options) -> Result<u8> {
             show::look_around(&stage);
         }
     }
-    Ok(show::verdicts(&verdicts))
-}
-
-/// A line at the end: what must hold, and whether it does.
-#[derive(Debug)]
-struct Verdict {
-    text: String,
-    outcome: ratio::Outcome,
+    Ok(report::verdicts(&verdicts))
 }

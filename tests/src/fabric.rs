@@ -30,12 +30,14 @@ pub(crate) struct Place {
     pub(crate) number: u8,
     /// 1 or 2.
     pub(crate) lan: u8,
+    /// Whether there is room for 4,000 pods instead of 250.
+    pub(crate) is_large: bool,
 }
 
 impl Place {
     pub(crate) fn new(number: u8, layout: Layout) -> Self {
         let is_apart = matches!(layout, Layout::Routed { .. }) && number == 2;
-        Self { number, lan: if is_apart { 2 } else { 1 } }
+        Self { number, lan: if is_apart { 2 } else { 1 }, is_large: false }
     }
 
     pub(crate) fn addresses(self) -> [IpAddr; 2] {
@@ -49,14 +51,20 @@ impl Place {
     }
 
     pub(crate) fn pod_cidrs(self) -> [String; 2] {
-        let n = self.number;
-        [format!("10.244.{n}.0/24"), format!("fd00:10:244:{n}::/64")]
+        let (n, third) = (self.number, self.third());
+        let length = if self.is_large { 20 } else { 24 };
+        [format!("10.244.{third}.0/{length}"), format!("fd00:10:244:{n}::/64")]
+    }
+
+    /// Third number of the node's IPv4 pod network.
+    fn third(self) -> u8 {
+        if self.is_large { self.number * 16 } else { self.number }
     }
 
     /// The node's own addresses among the pods.
     pub(crate) fn gateways(self) -> [IpAddr; 2] {
         let n = self.number;
-        [[10, 244, n, 1].into(), [0xfd00, 0x10, 0x244, u16::from(n), 0, 0, 0, 1].into()]
+        [[10, 244, self.third(), 1].into(), [0xfd00, 0x10, 0x244, u16::from(n), 0, 0, 0, 1].into()]
     }
 }
 

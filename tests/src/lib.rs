@@ -1,4 +1,4 @@
-//! Clusters made of network namespaces, for tests and for the demo.
+//! Clusters made of network namespaces, for tests, for the demo and for benchmarks.
 
 pub mod binaries;
 pub mod clean;
@@ -11,8 +11,11 @@ pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod probe;
+pub mod ratio;
+pub mod report;
 pub mod room;
 pub mod run;
 pub mod server;
+pub mod supervise;
 pub mod tracer;
 pub mod wait;

@@ -20,16 +20,19 @@ pub enum Kind {
     Test,
     /// The demo.
     Demo,
+    /// A benchmark.
+    Bench,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::Test, Self::Demo];
+    pub(crate) const ALL: [Self; 3] = [Self::Test, Self::Demo, Self::Bench];
 
     /// First part of the names.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Test => "pwt-",
             Self::Demo => "pwd-",
+            Self::Bench => "pwb-",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the demo.
+//! Runs the demo and the benchmarks.
 
 use std::{os::unix::process::CommandExt, process::Command};
 
@@ -7,14 +7,16 @@ use clap::Args;
 
 use crate::{build, ebpf, paths, set_up};
 
-/// Name of the binary.
+/// Name of the demo's binary.
 pub(crate) const BINARY: &str = "podwire-demo";
+/// Name of the benchmarks' binary.
+const BENCH: &str = "podwire-bench";
 
-/// Options of `demo`: the demo itself reads them.
+/// Options of `demo` and `bench`, which read them themselves.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// `--keep`, `--clean`, `--encapsulation direct|vxlan|both`; `--help` for all
+    /// `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -29,10 +31,19 @@ impl Options {
 
 /// Builds all that the demo needs, and becomes the demo.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    become_program(BINARY, options)
+}
+
+/// Builds all that the benchmarks need, and becomes them.
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    become_program(BENCH, options)
+}
+
+fn become_program(name: &str, options: &Options) -> Result<()> {
     set_up::run(set_up::Scope::Run)?;
     ebpf::build(&ebpf::Options::default())?;
     build::binaries(true)?;
-    let binary = paths::binaries(true).join(BINARY);
+    let binary = paths::binaries(true).join(name);
     if !binary.exists() {
         bail!("{} was not built", binary.display());
     }

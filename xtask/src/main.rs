@@ -35,6 +35,8 @@ enum Command {
     Build(build::Options),
     /// Shows the pod network at work between three nodes made of network namespaces
     Demo(demo::Options),
+    /// Measures: `bench cni` has ADD and DEL of the plugin beside others, and memory
+    Bench(demo::Options),
     /// Runs the tests; the last line is `N passed, N failed, N skipped`
     Test(test::Options),
     /// Checks the rules of the house that a machine can check
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::BuildGo => set_up::run(set_up::Scope::Test).and_then(|()| go::build()),
         Command::Build(options) => build::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => demo::bench(&options),
         Command::Test(options) => return test::run(&options),
         Command::Tidy(options) => tidy::run(&options),
     };
@@ -74,18 +77,23 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_gets_its_arguments_untouched() {
+    fn demo_and_benchmarks_get_their_arguments_untouched() {
         for arguments in [
             &["--keep", "--encapsulation", "vxlan"][..],
             &["--clean"],
             &["--help"],
             &["--encapsulation=both"],
         ] {
-            let line = ["cargo xtask", "demo"].iter().chain(arguments);
-            let Command::Demo(options) = Cli::try_parse_from(line).unwrap().command else {
-                panic!("not the demo");
-            };
-            assert_eq!(options.arguments(), arguments);
+            for command in ["demo", "bench"] {
+                let start = ["cargo xtask", command];
+                let line = start.iter().chain(arguments);
+                let (Command::Demo(options) | Command::Bench(options)) =
+                    Cli::try_parse_from(line).unwrap().command
+                else {
+                    panic!("neither demo nor benchmarks");
+                };
+                assert_eq!(options.arguments(), arguments);
+            }
         }
     }
 }

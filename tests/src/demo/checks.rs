@@ -8,12 +8,11 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 
-use super::Verdict;
-use super::ratio::Outcome;
-use super::show::{self, progress, table};
 use super::stage::Stage;
 use crate::namespace::Namespace;
 use crate::probe;
+use crate::ratio::Outcome;
+use crate::report::{Verdict, progress, section, table};
 
 const TCP_BYTES: usize = 100_000;
 const UDP_BYTES: usize = 1200;
@@ -71,7 +70,7 @@ pub(super) fn run(stage: &Stage) -> Result<Vec<Verdict>> {
         }
         grid.add_row(row);
     }
-    show::section("Who reaches whom (every ordered pair)");
+    section("Who reaches whom (every ordered pair)");
     println!("{grid}");
     for (check, result) in checks.iter().zip(&results) {
         if let Err(error) = result {

@@ -7,14 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::Verdict;
 use super::conversation::{Conversation, stay};
-use super::ratio::{Ratio, median};
 use super::reference::{self, Pair};
-use super::show::{self, progress, table};
 use super::stage::Stage;
 use crate::cluster::Mode;
 use crate::namespace::Namespace;
+use crate::ratio::Ratio;
+use crate::report::{Verdict, progress, section, spread, table};
 
 /// In each of them every way has its turn.
 const ROUNDS: usize = 400;
@@ -168,7 +167,7 @@ fn micros(time: Duration) -> f64 {
 }
 
 fn show_figures(subjects: &[Subject<'_>], figures: &[Figures]) {
-    show::section("How fast (median, and range of all rounds)");
+    section("How fast (median, and range of all rounds)");
     let mut grid = table(&[
         "way",
         "TCP, Gbit/s",
@@ -205,12 +204,6 @@ fn yardstick(at: usize) -> Option<usize> {
         3 | 4 => Some(2),
         _ => None,
     }
-}
-
-fn spread(values: &[f64], digits: usize) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{:.digits$} ({least:.digits$} to {most:.digits$})", median(values))
 }
 
 fn judge(mode: Mode, figures: &[Figures]) -> Vec<Verdict> {

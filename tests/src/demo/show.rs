@@ -1,40 +1,13 @@
 //! What people see.
 
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use comfy_table::{Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::Verdict;
-use super::ratio::Outcome;
 use super::stage::Stage;
 use crate::command;
-
-/// A bar on standard error.
-pub(super) fn progress(what: &'static str, steps: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {prefix} {bar:30} {pos}/{len} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(steps).with_style(style).with_prefix(what);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
-pub(super) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header.iter().copied());
-    table
-}
-
-pub(super) fn heading(text: &str) {
-    println!("\n=== {text} ===");
-}
-
-pub(super) fn section(text: &str) {
-    println!("\n{text}");
-}
+use crate::report::{section, table};
 
 /// Nodes and pods with their addresses.
 pub(super) fn picture(stage: &Stage) {
@@ -106,25 +79,4 @@ pub(super) fn look_around(stage: &Stage) {
         println!("  {line}");
     }
     println!("Remove it:\n  cargo xtask demo --clean");
-}
-
-/// Prints the last lines; returns the exit code.
-pub(super) fn verdicts(verdicts: &[Verdict]) -> u8 {
-    heading("what must hold");
-    for verdict in verdicts {
-        let word = match verdict.outcome {
-            Outcome::Holds => "pass",
-            Outcome::Undecided => "open",
-            Outcome::Fails => "FAIL",
-        };
-        println!("{word}  {}", verdict.text);
-    }
-    let count = |outcome| verdicts.iter().filter(|verdict| verdict.outcome == outcome).count();
-    let (passed, open) = (count(Outcome::Holds), count(Outcome::Undecided));
-    let failed = verdicts.len() - passed - open;
-    if open > 0 {
-        println!("\nopen: beyond the limit, but by less than this machine's noise (95 % interval)");
-    }
-    println!("\n{passed} passed, {open} open, {failed} failed");
-    u8::from(failed > 0)
 }

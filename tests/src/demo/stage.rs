@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::show::progress;
 use crate::cluster::{Cluster, Mode};
 use crate::fabric::WORLD;
 use crate::pod::Pod;
+use crate::report::progress;
 use crate::server::Server;
 
 const NODES: u8 = 3;

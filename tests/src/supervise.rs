@@ -10,8 +10,11 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::clean::{self, Which};
 use crate::namespace::end_with_caller;
 
-/// Runs this program again as the worker, with the same arguments; returns its exit code.
-pub(super) fn run() -> Result<u8> {
+/// Runs this program again as the worker, with the same arguments and `--worker`; returns its exit code.
+///
+/// # Errors
+/// When it cannot be started, or what it made cannot be removed.
+pub fn run() -> Result<u8> {
     let signals: SigSet =
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
     signals.thread_block().context("block signals")?;

@@ -5,15 +5,18 @@ const SIGMAS: f64 = 1.96;
 
 /// The median of the ratios of rounds, and where the true median is in nineteen of twenty runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Ratio {
-    pub(super) median: f64,
-    pub(super) least: f64,
-    pub(super) most: f64,
+pub struct Ratio {
+    /// The median of the rounds.
+    pub median: f64,
+    /// Lower end of the interval.
+    pub least: f64,
+    /// Upper end of the interval.
+    pub most: f64,
 }
 
 /// What a ratio says about a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// The median keeps to the limit.
     Holds,
     /// The median is beyond the limit, by less than it would be by chance.
@@ -27,7 +30,7 @@ impl Ratio {
     ///
     /// The interval needs no assumption about how the ratios are distributed (order statistics: how many of
     /// them lie below the true median is a toss of as many coins). Widest with fewer than six rounds.
-    pub(super) fn new(of: &[f64], to: &[f64]) -> Self {
+    pub fn new(of: &[f64], to: &[f64]) -> Self {
         let mut ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
         ratios.sort_by(f64::total_cmp);
         let count = ratios.len() as f64;
@@ -36,11 +39,18 @@ impl Ratio {
         Self { median: median(&ratios), least: at(below), most: at(ratios.len() - 1 - below) }
     }
 
-    pub(super) fn at_least(self, limit: f64) -> Outcome {
+    /// Of one measurement per round: its median as such.
+    pub fn of(values: &[f64]) -> Self {
+        Self::new(values, &vec![1.0; values.len()])
+    }
+
+    /// What it says about a limit that it must reach.
+    pub fn at_least(self, limit: f64) -> Outcome {
         Self::outcome(self.median >= limit, self.most >= limit)
     }
 
-    pub(super) fn at_most(self, limit: f64) -> Outcome {
+    /// What it says about a limit that it must not exceed.
+    pub fn at_most(self, limit: f64) -> Outcome {
         Self::outcome(self.median <= limit, self.least <= limit)
     }
 
@@ -61,7 +71,7 @@ impl std::fmt::Display for Ratio {
 }
 
 /// The middle one.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
@@ -76,7 +86,7 @@ mod tests {
         // Tables of the sign test for 95 %: ranks 6 and 15 of 20, 10 and 21 of 30.
         for (count, least, most) in [(5, 1, 5), (20, 6, 15), (30, 10, 21)] {
             let values: Vec<f64> = (1..=count).map(f64::from).collect();
-            let ratio = Ratio::new(&values, &vec![1.0; values.len()]);
+            let ratio = Ratio::of(&values);
             assert!(ratio.least <= f64::from(least) && ratio.most >= f64::from(most), "{ratio}");
             assert!(ratio.least >= f64::from(least - 1) && ratio.most <= f64::from(most + 1));
         }

@@ -1,0 +1,143 @@
+//! How much memory agent and plugin take.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use object::read::elf::{Dyn as _, ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::{Endianness, elf};
+use tests::namespace::Namespace;
+
+use super::contender::Contender;
+
+/// In bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// Resident memory of the agent, and the part of it that no file holds.
+    pub(super) rss: u64,
+    pub(super) anonymous: u64,
+    /// The plugin's file, and whether it needs no other.
+    pub(super) bytes: u64,
+    pub(super) is_static: bool,
+    /// The most that was resident of an ADD.
+    pub(super) peak: u64,
+}
+
+/// Resident memory of a process, and the anonymous part.
+///
+/// # Errors
+/// When it is gone.
+pub(super) fn of_process(pid: u32) -> Result<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok((field(&status, "VmRSS")?, field(&status, "RssAnon")?))
+}
+
+/// A field of `/proc/PID/status`, in bytes.
+fn field(status: &str, name: &str) -> Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = line.with_context(|| format!("{name} in {status}"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// Size of a program's file, and whether it is linked statically: it asks for no interpreter and no library.
+///
+/// # Errors
+/// When it cannot be read as ELF.
+pub(super) fn binary(path: &Path) -> Result<(u64, bool)> {
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let is_static = is_static(&bytes).with_context(|| format!("read {}", path.display()))?;
+    Ok((bytes.len() as u64, is_static))
+}
+
+fn is_static(bytes: &[u8]) -> Result<bool> {
+    let file = ElfFile64::<Endianness>::parse(bytes)?;
+    let endian = file.endian();
+    let mut is_static = true;
+    for segment in file.elf_header().program_headers(endian, bytes)? {
+        is_static &= segment.p_type(endian) != elf::PT_INTERP;
+        for entry in segment.dynamic(endian, bytes)?.unwrap_or_default() {
+            is_static &= entry.tag(endian) != elf::DT_NEEDED;
+        }
+    }
+    Ok(is_static)
+}
+
+/// The most that was resident of an ADD.
+///
+/// Asked of the kernel at the end of the process, which is traced for that: what `wait4` tells is that of
+/// the process that has started it, where that is larger.
+///
+/// # Errors
+/// When ADD fails, or cannot be traced.
+pub(super) fn peak(contender: &Contender, pod: &Namespace) -> Result<u64> {
+    let (mut command, input) = contender.command("ADD", pod);
+    command.stdout(Stdio::null()).stderr(Stdio::inherit());
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
+    // The thread that starts it is the one that traces it.
+    let peak = contender.host.enter(|| -> Result<u64> {
+        let mut child = command.spawn().context("start the plugin")?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        waitpid(pid, None).context("wait for the plugin's first step")?;
+        ptrace::setoptions(pid, Options::PTRACE_O_TRACEEXIT | Options::PTRACE_O_EXITKILL)?;
+        child.stdin.take().context("its input")?.write_all(input.as_bytes())?;
+        trace(pid)
+    })?;
+    contender.del(pod)?;
+    Ok(peak)
+}
+
+fn trace(pid: Pid) -> Result<u64> {
+    let mut peak = None;
+    ptrace::cont(pid, None)?;
+    loop {
+        match waitpid(pid, None)? {
+            WaitStatus::PtraceEvent(..) => {
+                let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+                peak = Some(field(&status, "VmHWM")?);
+                ptrace::cont(pid, None)?;
+            }
+            WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal)?,
+            WaitStatus::Exited(_, code) => {
+                ensure!(code == 0, "ADD failed while its memory was measured");
+                return peak.context("the plugin ended unseen");
+            }
+            other @ (WaitStatus::Signaled(..)
+            | WaitStatus::PtraceSyscall(_)
+            | WaitStatus::Continued(_)
+            | WaitStatus::StillAlive) => anyhow::bail!("the plugin: {other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests_of_memory {
+    use super::*;
+
+    #[test]
+    fn fields_are_bytes() {
+        let status = "Name:\tx\nVmHWM:\t    1234 kB\nVmRSS:\t 1000 kB\n";
+        assert_eq!(field(status, "VmHWM").unwrap(), 1234 * 1024);
+        assert!(field(status, "RssAnon").is_err());
+    }
+
+    #[test]
+    fn this_process_has_memory_and_is_linked_dynamically() {
+        let (rss, anonymous) = of_process(std::process::id()).unwrap();
+        assert!(rss > anonymous && anonymous > 0, "{rss} {anonymous}");
+        let (bytes, is_static) = binary(&std::env::current_exe().unwrap()).unwrap();
+        assert!(bytes > 100_000 && !is_static);
+        assert!(is_static_of(b"no program").is_err());
+    }
+
+    fn is_static_of(bytes: &[u8]) -> Result<bool> {
+        is_static(bytes)
+    }
+}
