@@ -2,16 +2,17 @@
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use dataplane_core::abi::names::{MAP_PODS, MAPS, PROGRAM_FROM_POD, PROGRAM_TO_POD, PROGRAMS};
 use dataplane_core::abi::{Addr, PodEntry};
 use nix::net::if_::if_indextoname;
 
+use super::syscall;
 use crate::error::{Context as _, KERNEL, LIMITED, TRY_AGAIN, failure};
 use crate::names::{Hook, Pins, is_pod_interface};
 use crate::protocol::Failure;
@@ -24,21 +25,26 @@ const fn program_of(hook: Hook) -> (&'static str, TcAttachType) {
 }
 
 /// Attaches the pinned program of a hook and pins the link; the program's kernel id.
-pub(crate) fn attach(pins: &Pins, ifname: &str, hook: Hook) -> Result<u32, Failure> {
-    let (name, kind) = program_of(hook);
+pub(crate) fn attach(pins: &Pins, ifname: &str, ifindex: u32, hook: Hook) -> Result<u32, Failure> {
+    let (name, _) = program_of(hook);
     let path = pins.program(name);
     let what = || format!("attach {name} to {ifname}");
-    refuse_missing(&path)?;
-    let mut program = SchedClassifier::from_pin(&path).context(KERNEL, what)?;
-    let id = program.info().context(KERNEL, what)?.id();
-    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let link = program.attach_with_options(ifname, kind, order).context(KERNEL, what)?;
-    let link: FdLink =
-        program.take_link(link).context(KERNEL, what)?.try_into().context(KERNEL, what)?;
+    let program = match syscall::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing(&path)),
+        result => result.context(KERNEL, what)?,
+    };
+    let id = syscall::program_id(program.as_fd()).context(KERNEL, what)?;
+    let link = syscall::attach(program.as_fd(), ifindex, hook).context(KERNEL, what)?;
     let pin = pins.link(ifname, hook);
-    // A pin of this name belongs to an interface that is gone: the new one was made just now.
-    remove(&pin)?;
-    link.pin(&pin).context(KERNEL, || format!("pin {}", pin.display()))?;
+    let pinned = match syscall::pin(link.as_fd(), &pin) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // It belongs to an interface that is gone: the new one was made just now.
+            remove(&pin)?;
+            syscall::pin(link.as_fd(), &pin)
+        }
+        result => result,
+    };
+    pinned.context(KERNEL, || format!("pin {}", pin.display()))?;
     Ok(id)
 }
 
@@ -134,13 +140,14 @@ fn remove(pin: &Path) -> Result<(), Failure> {
 }
 
 fn refuse_missing(pin: &Path) -> Result<(), Failure> {
-    if pin.exists() {
-        return Ok(());
-    }
-    Err(failure(
+    if pin.exists() { Ok(()) } else { Err(missing(pin)) }
+}
+
+fn missing(pin: &Path) -> Failure {
+    failure(
         TRY_AGAIN,
         format!("{} is missing", pin.display()),
         "the agent pins its programs when it starts: start it again, and see that bpffs is mounted \
          where the runtime sees it",
-    ))
+    )
 }

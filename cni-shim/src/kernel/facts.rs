@@ -8,17 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink::{LinkFacts, Netlink};
+use super::socket::Ask;
 use crate::error::{Context as _, KERNEL};
 use crate::protocol::Failure;
 
@@ -39,24 +39,32 @@ impl Netlink {
         let Some(link) = self.link(ifname)? else { return Ok(None) };
         let what = || format!("look at {ifname}");
         let index = link.ifindex;
-        let handle = self.handle();
-        let get = handle.address().get().set_link_index_filter(index);
-        let addresses: Vec<AddressMessage> =
-            self.wait(get.execute().try_collect()).context(KERNEL, what)?;
-        let neighbours: Vec<NeighbourMessage> =
-            self.wait(handle.neighbours().get().execute().try_collect()).context(KERNEL, what)?;
+        let mut filter = AddressMessage::default();
+        filter.header.index = index;
+        let addresses =
+            self.ask(RouteNetlinkMessage::GetAddress(filter), Ask::Dump).context(KERNEL, what)?;
+        let all = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let neighbours = self.ask(all, Ask::Dump).context(KERNEL, what)?;
         let mut routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build(), what)?;
         routes.extend(self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build(), what)?);
         Ok(Some(PodFacts {
             link,
             addresses: addresses
                 .iter()
+                .filter_map(|message| match message {
+                    RouteNetlinkMessage::NewAddress(message) => Some(message),
+                    _ => None,
+                })
                 .filter(|message| message.header.index == index)
                 .filter_map(address)
                 .collect(),
             routes: routes.iter().filter_map(|message| route(message, index)).collect(),
             neighbours: neighbours
                 .iter()
+                .filter_map(|message| match message {
+                    RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+                    _ => None,
+                })
                 .filter(|message| message.header.ifindex == index)
                 .filter(|message| message.header.state == NeighbourState::Permanent)
                 .filter_map(neighbour)
@@ -75,10 +83,15 @@ impl Netlink {
     fn routes(
         &self,
         query: RouteMessage,
-        what: impl FnOnce() -> String,
+        what: impl Fn() -> String,
     ) -> Result<Vec<RouteMessage>, Failure> {
-        let routes = self.handle().route().get(query).execute();
-        self.wait(routes.try_collect()).context(KERNEL, what)
+        let shown =
+            self.ask(RouteNetlinkMessage::GetRoute(query), Ask::Dump).context(KERNEL, what)?;
+        let route = |message| match message {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        };
+        Ok(shown.into_iter().filter_map(route).collect())
     }
 }
 

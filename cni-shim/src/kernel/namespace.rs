@@ -39,16 +39,17 @@ pub(crate) fn open_namespace(path: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// Does some work in a namespace, on a thread that ends there: the caller's stays where it is.
+/// Does some work in a namespace, on a thread that ends there: the caller's stays where it is. The socket
+/// is of that namespace wherever it is used.
 pub(crate) fn inside<T: Send>(
     namespace: &File,
-    work: impl FnOnce(&Netlink) -> Result<T, Failure> + Send,
+    work: impl FnOnce(Netlink) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
                 .context(KERNEL, || "enter the container's namespace".into())?;
-            work(&Netlink::open()?)
+            work(Netlink::open()?)
         });
         thread.join().unwrap_or_else(|_| {
             Err(failure(KERNEL, "work in the container's namespace failed", "the thread panicked"))

@@ -7,24 +7,28 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dataplane_core::abi::config::GATEWAY_MAC;
-use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
-use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
 };
-use rtnetlink::packet_route::neighbour::NeighbourState;
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
-use tokio::runtime::Runtime;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::route::Way;
-use crate::error::{ALREADY_ATTACHED, Context as _, KERNEL, failure};
+use super::socket::{Ask, Talk, errno};
+use crate::error::{Context as _, KERNEL, failure};
 use crate::fault;
 use crate::protocol::Failure;
 use crate::result::{Route, gateway};
@@ -35,12 +39,14 @@ const QUEUES: u32 = 1;
 
 /// The kernel looks at the states of links once per second at least.
 const OPERATIONAL_TIME_MAX: Duration = Duration::from_secs(2);
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_micros(200);
+
+/// The loopback interface, in every namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
 
 /// A netlink socket of the namespace in which it was opened.
 pub(crate) struct Netlink {
-    runtime: Runtime,
-    handle: Handle,
+    talk: Talk,
 }
 
 /// An interface.
@@ -54,46 +60,42 @@ pub(crate) struct LinkFacts {
     pub(crate) operational: bool,
 }
 
+/// What came of making a veth.
+#[derive(Debug)]
+pub(crate) enum Made {
+    Pair(Pair),
+    /// One of the names is taken; nothing was made.
+    Exists,
+}
+
 /// Both ends of a new veth.
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) host_ifindex: u32,
+    /// In the container's namespace.
+    pub(crate) pod_ifindex: u32,
     pub(crate) host_mac: [u8; 6],
     pub(crate) pod_mac: [u8; 6],
 }
 
 impl Netlink {
     pub(crate) fn open() -> Result<Self, Failure> {
-        let what = || "open a netlink socket".to_owned();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .context(KERNEL, what)?;
-        let guard = runtime.enter();
-        let (connection, handle, _) = rtnetlink::new_connection().context(KERNEL, what)?;
-        drop(guard);
-        runtime.spawn(connection);
-        Ok(Self { runtime, handle })
+        let talk = Talk::open().context(KERNEL, || "open a netlink socket".to_owned())?;
+        Ok(Self { talk })
     }
 
-    pub(super) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(future)
+    pub(super) fn ask(
+        &self,
+        message: RouteNetlinkMessage,
+        ask: Ask,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.talk.ask(message, ask)
     }
 
     /// An interface by name; none if it is not there.
     pub(crate) fn link(&self, name: &str) -> Result<Option<LinkFacts>, Failure> {
-        let request = self.handle.link().get().match_name(name.to_owned());
-        let found = self.wait(async {
-            let stream = request.execute();
-            futures_util::pin_mut!(stream);
-            stream.try_next().await
-        });
-        match found {
-            Ok(message) => Ok(message.as_ref().map(facts)),
+        match self.ask(RouteNetlinkMessage::GetLink(named(name)), Ask::Get) {
+            Ok(shown) => Ok(shown.iter().find_map(shown_link).map(facts)),
             Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(error).context(KERNEL, || format!("look for the interface {name}")),
         }
@@ -106,7 +108,7 @@ impl Netlink {
         pod: &str,
         netns: &File,
         mac: Option<[u8; 6]>,
-    ) -> Result<Pair, Failure> {
+    ) -> Result<Made, Failure> {
         let what = || format!("make the veth {host}");
         // A local address of our own choice, so that the answer needs no second look: the kernel's
         // random one would be as good.
@@ -129,16 +131,19 @@ impl Netlink {
             .append_extra_attribute(LinkAttribute::NumRxQueues(QUEUES))
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
-        match self.wait(self.handle.link().add(message).execute()) {
-            Err(error) if errno(&error) == Some(Errno::EEXIST) => Err(failure(
-                ALREADY_ATTACHED,
-                what(),
-                format!("{host} or {pod} is there: DEL first"),
-            )),
-            result => result.context(KERNEL, what),
-        }?;
-        let link = self.link(host)?.ok_or_else(|| vanished(host))?;
-        Ok(Pair { host_ifindex: link.ifindex, host_mac, pod_mac })
+        let shown = match self.ask(RouteNetlinkMessage::NewLink(message), Ask::CreateAndShow) {
+            Err(error) if errno(&error) == Some(Errno::EEXIST) => return Ok(Made::Exists),
+            result => result.context(KERNEL, what)?,
+        };
+        match shown.iter().find_map(shown_link).and_then(indices) {
+            Some((host_ifindex, pod_ifindex)) => {
+                Ok(Made::Pair(Pair { host_ifindex, pod_ifindex, host_mac, pod_mac }))
+            }
+            None => {
+                self.remove(host)?;
+                Err(failure(KERNEL, what(), "the kernel did not show what it made"))
+            }
+        }
     }
 
     /// Tells people what the host end is, and keeps it from speaking IPv6 itself.
@@ -156,16 +161,18 @@ impl Netlink {
             end -= 1;
         }
         let message = LinkUnspec::new_with_index(pair.host_ifindex).alias(&alias[..end]).build();
-        self.wait(self.handle.link().set(message).execute())
-            .context(KERNEL, || format!("set the alias of {name}"))?;
+        self.set_link(message).context(KERNEL, || format!("set the alias of {name}"))?;
         set_ipv6(name, "disable_ipv6", "1")
     }
 
     /// Sets MTU and "up" of the host end: from now on packets pass.
     pub(crate) fn host_end_up(&self, pair: &Pair, mtu: u32) -> Result<(), Failure> {
         let message = LinkUnspec::new_with_index(pair.host_ifindex).mtu(mtu).up().build();
-        self.wait(self.handle.link().set(message).execute())
-            .context(KERNEL, || "set the host end up".into())
+        self.set_link(message).context(KERNEL, || "set the host end up".into())
+    }
+
+    fn set_link(&self, message: LinkMessage) -> io::Result<()> {
+        self.ask(RouteNetlinkMessage::SetLink(message), Ask::Set).map(drop)
     }
 
     /// Waits until the container's end sends. The kernel notices later that the host end is up, and drops
@@ -197,11 +204,10 @@ impl Netlink {
 
     /// Removes an interface; false if there is none.
     pub(crate) fn remove(&self, name: &str) -> Result<bool, Failure> {
-        let Some(link) = self.link(name)? else { return Ok(false) };
-        match self.wait(self.handle.link().del(link.ifindex).execute()) {
-            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(true),
+        match self.ask(RouteNetlinkMessage::DelLink(named(name)), Ask::Set) {
+            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(false),
             result => {
-                result.map(|()| true).context(KERNEL, || format!("remove the interface {name}"))
+                result.map(|_| true).context(KERNEL, || format!("remove the interface {name}"))
             }
         }
     }
@@ -211,18 +217,16 @@ impl Netlink {
     pub(crate) fn configure_pod(
         &self,
         ifname: &str,
+        pair: &Pair,
         addresses: &[IpAddr],
         routes: &[Route],
         mtu: u32,
     ) -> Result<Vec<Route>, Failure> {
         let what = |step: &str| format!("{step} of {ifname} in the container");
-        if let Some(lo) = self.link("lo")? {
-            let message = LinkUnspec::new_with_index(lo.ifindex).up().build();
-            self.wait(self.handle.link().set(message).execute())
-                .context(KERNEL, || "set lo up in the container".into())?;
-        }
+        self.set_link(LinkUnspec::new_with_index(LOOPBACK).up().build())
+            .context(KERNEL, || "set lo up in the container".into())?;
         fault::done(fault::LOOPBACK);
-        let index = self.link(ifname)?.ok_or_else(|| vanished(ifname))?.ifindex;
+        let index = pair.pod_ifindex;
         if addresses.iter().any(IpAddr::is_ipv6) {
             // Hosts and images switch it off for new interfaces, where the kernel then takes no address.
             enable_ipv6(&ipv6_switch(ifname, "disable_ipv6"))?;
@@ -230,31 +234,76 @@ impl Netlink {
             set_ipv6(ifname, "accept_ra", "0")?;
         }
         for ip in addresses {
-            let prefix = if ip.is_ipv4() { 32 } else { 128 };
-            let mut request = self.handle.address().add(index, *ip, prefix);
-            if ip.is_ipv6() {
-                request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-            }
-            self.wait(request.execute()).context(KERNEL, || what("set the address"))?;
+            let message = address(index, *ip);
+            self.ask(RouteNetlinkMessage::NewAddress(message), Ask::Create)
+                .context(KERNEL, || what("set the address"))?;
         }
         fault::done(fault::ADDRESSES);
-        let message = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
-        self.wait(self.handle.link().set(message).execute())
+        self.set_link(LinkUnspec::new_with_index(index).mtu(mtu).up().build())
             .context(KERNEL, || what("set MTU and state"))?;
         fault::done(fault::POD_UP);
         let gateways: BTreeSet<IpAddr> = addresses.iter().map(|ip| gateway(*ip)).collect();
         for gateway in gateways {
-            let neighbour = self.handle.neighbours().add(index, gateway);
-            let neighbour = neighbour
-                .state(NeighbourState::Permanent)
-                .link_layer_address(&GATEWAY_MAC.octets)
-                .replace();
-            self.wait(neighbour.execute()).context(KERNEL, || what("set the gateway's MAC"))?;
+            let message = neighbour(index, gateway);
+            self.ask(RouteNetlinkMessage::NewNeighbour(message), Ask::Replace)
+                .context(KERNEL, || what("set the gateway's MAC"))?;
         }
         let held = self.add_routes(Way { ifname, index, addresses }, routes)?;
         fault::done(fault::ROUTES);
         Ok(held)
     }
+}
+
+/// A message that speaks of an interface by its name.
+fn named(name: &str) -> LinkMessage {
+    LinkMessageBuilder::<LinkUnspec>::new().name(name).build()
+}
+
+fn shown_link(message: &RouteNetlinkMessage) -> Option<&LinkMessage> {
+    match message {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
+    }
+}
+
+/// The indices of both ends of a veth, in their namespaces.
+fn indices(host_end: &LinkMessage) -> Option<(u32, u32)> {
+    let other = |attribute: &LinkAttribute| match attribute {
+        LinkAttribute::Link(index) => Some(*index),
+        _ => None,
+    };
+    Some((host_end.header.index, host_end.attributes.iter().find_map(other)?))
+}
+
+/// A single address, which is not looked for on the link first.
+fn address(index: u32, ip: IpAddr) -> AddressMessage {
+    match ip {
+        IpAddr::V4(ip) => {
+            AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(ip, 32).build()
+        }
+        IpAddr::V6(ip) => {
+            let builder = AddressMessageBuilder::<Ipv6Addr>::new().index(index);
+            let mut message = builder.address(ip, 128).build();
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            message
+        }
+    }
+}
+
+/// The permanent entry of a gateway.
+fn neighbour(index: u32, gateway: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    let (family, address) = match gateway {
+        IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
+    };
+    message.header.family = family;
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.header.kind = RouteType::Unspec;
+    message.attributes.push(NeighbourAttribute::Destination(address));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(GATEWAY_MAC.octets.to_vec()));
+    message
 }
 
 /// Sets a switch of an interface; a kernel without IPv6 has none.
@@ -307,15 +356,6 @@ fn facts(message: &LinkMessage) -> LinkFacts {
         }
     }
     facts
-}
-
-pub(super) fn errno(error: &rtnetlink::Error) -> Option<Errno> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => {
-            message.code.map(|code| Errno::from_raw(code.get().wrapping_neg()))
-        }
-        _ => None,
-    }
 }
 
 fn vanished(name: &str) -> Failure {

@@ -6,9 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
-use rtnetlink::packet_route::rule::RuleAction;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::netlink::{Netlink, errno};
+use super::netlink::Netlink;
+use super::socket::{Ask, errno};
 use crate::error::{Context as _, KERNEL, failure};
 use crate::protocol::Failure;
 use crate::result::{Route, gateway};
@@ -71,10 +73,10 @@ impl Netlink {
 
     /// Adds a route; false if it is there by another interface.
     fn add_route(&self, way: Way<'_>, message: RouteMessage) -> Result<bool, Failure> {
-        match self.wait(self.handle().route().add(message).execute()) {
+        match self.ask(RouteNetlinkMessage::NewRoute(message), Ask::Create) {
             Err(error) if errno(&error) == Some(Errno::EEXIST) => Ok(false),
             result => result
-                .map(|()| true)
+                .map(|_| true)
                 .context(KERNEL, || format!("set the routes of {} in the container", way.ifname)),
         }
     }
@@ -94,17 +96,12 @@ impl Netlink {
         for route in routes {
             let route = Route { table: Some(table), ..(*route).clone() };
             let message = message(way.index, &route, gateway, true)?;
-            self.wait(self.handle().route().add(message).replace().execute())
+            self.ask(RouteNetlinkMessage::NewRoute(message), Ask::Replace)
                 .context(KERNEL, || format!("set the routes of {ifname} in the table {table}"))?;
         }
         let of_family = |ip: &&IpAddr| ip.is_ipv4() == gateway.is_ipv4();
         for ip in way.addresses.iter().filter(of_family) {
-            let rule = self.handle().rule().add().table_id(table).action(RuleAction::ToTable);
-            let added = match *ip {
-                IpAddr::V4(ip) => self.wait(rule.v4().source_prefix(ip, 32).execute()),
-                IpAddr::V6(ip) => self.wait(rule.v6().source_prefix(ip, 128).execute()),
-            };
-            match added {
+            match self.ask(RouteNetlinkMessage::NewRule(rule(*ip, table)), Ask::Create) {
                 // Of an earlier interface with the same index and address.
                 Err(error) if errno(&error) == Some(Errno::EEXIST) => {}
                 Err(error) if errno(&error) == Some(Errno::EOPNOTSUPP) => {
@@ -115,13 +112,25 @@ impl Netlink {
                          IPV6_MULTIPLE_TABLES)",
                     ));
                 }
-                result => result.context(KERNEL, || {
+                result => result.map(drop).context(KERNEL, || {
                     format!("set the rule of {ip} on {ifname} in the container")
                 })?,
             }
         }
         Ok(())
     }
+}
+
+/// What is sent from an address goes by a table.
+fn rule(source: IpAddr, table: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    let (family, length) =
+        if source.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+    message.header.family = family;
+    message.header.src_len = length;
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![RuleAttribute::Table(table), RuleAttribute::Source(source)];
+    message
 }
 
 /// A route by our gateway, which needs no route to it if it is `onlink`.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::agent::{self, AGENT_WAIT_MAX};
 use crate::error::{ALREADY_ATTACHED, failure};
 use crate::fault;
-use crate::ipam::{self, Ipam};
-use crate::kernel::{self, Netlink, Pair};
+use crate::ipam::{self, Given, Ipam};
+use crate::kernel::{self, Made, Netlink, Pair};
 use crate::names::{Attachment, Hook, Pins};
 use crate::protocol::{AddCall, Added, Call, DelCall, Failure, Reply, Source};
 use crate::request::{Config, Environment};
@@ -71,56 +71,61 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
         dns: config.dns.clone(),
     };
     let netlink = Netlink::open()?;
-    refuse_existing(&job, &netlink)?;
+    let ifname = &job.attachment.ifname;
+    let pair = match netlink.make_pair(&job.host_ifname, ifname, &job.netns, job.mac)? {
+        Made::Pair(pair) => pair, // 2
+        // Nothing was made, and what is there is not for us to remove.
+        Made::Exists => return Err(existing(&job, &netlink)?),
+    };
+    fault::done(fault::LINK_MADE);
     let mut progress = Progress::default();
-    attach(&job, &netlink, &mut progress).map_err(|error| undo(&job, &netlink, &progress, error))
+    attach(&job, &netlink, &pair, &mut progress)
+        .map_err(|error| undo(&job, &netlink, &progress, error))
 }
 
-/// Refuses when either end is there already; nothing has been touched yet.
-fn refuse_existing(job: &Job, netlink: &Netlink) -> Result<(), Failure> {
-    if netlink.link(&job.host_ifname)?.is_some() {
-        return Err(failure(
+/// Says which end is there already.
+fn existing(job: &Job, netlink: &Netlink) -> Result<Failure, Failure> {
+    Ok(if netlink.link(&job.host_ifname)?.is_some() {
+        failure(
             ALREADY_ATTACHED,
             format!("{} is attached already", job.attachment.ifname),
             format!("its host side is {}: DEL first", job.host_ifname),
-        ));
-    }
-    let ifname = job.attachment.ifname.clone();
-    let existing = kernel::inside(&job.netns, move |netlink| netlink.link(&ifname))?;
-    match existing {
-        Some(_) => Err(failure(
+        )
+    } else {
+        failure(
             ALREADY_ATTACHED,
             format!("{} exists in the container", job.attachment.ifname),
             format!("in {}; it is not ours", job.netns_path),
-        )),
-        None => Ok(()),
-    }
+        )
+    })
 }
 
-fn attach(job: &Job, netlink: &Netlink, progress: &mut Progress) -> Result<AddResult, Failure> {
-    let ifname = &job.attachment.ifname;
-    let pair = netlink.make_pair(&job.host_ifname, ifname, &job.netns, job.mac)?; // 2
-    fault::done(fault::LINK_MADE);
-    netlink.name_host_end(&job.host_ifname, &pair, &job.alias())?;
+fn attach(
+    job: &Job,
+    netlink: &Netlink,
+    pair: &Pair,
+    progress: &mut Progress,
+) -> Result<AddResult, Failure> {
+    let (ifname, host_ifname) = (&job.attachment.ifname, &job.host_ifname);
+    netlink.name_host_end(host_ifname, pair, &job.alias())?;
     fault::done(fault::LINK_NAMED);
-    let ingress = kernel::attach(&job.pins, &job.host_ifname, Hook::Ingress)?; // 3
+    let index = pair.host_ifindex;
+    let ingress = kernel::attach(&job.pins, host_ifname, index, Hook::Ingress)?; // 3
     fault::done(fault::INGRESS);
-    let egress = kernel::attach(&job.pins, &job.host_ifname, Hook::Egress)?;
+    let egress = kernel::attach(&job.pins, host_ifname, index, Hook::Egress)?;
     fault::done(fault::EGRESS);
     progress.asked = true;
-    let ask = |source| job.ask(&pair, [ingress, egress], source);
+    let ask = |source| job.ask(pair, [ingress, egress], source);
     let given = job.ipam.obtain(ask, &mut progress.leased)?; // 4
     fault::done(fault::AGENT_ASKED);
-    let held = kernel::inside(&job.netns, |netlink| {
-        netlink.configure_pod(ifname, &given.addresses, &given.routes, given.mtu) // 5
+    let (held, inside) = kernel::inside(&job.netns, |inside| {
+        let Given { addresses, routes, mtu, .. } = &given;
+        Ok((inside.configure_pod(ifname, pair, addresses, routes, *mtu)?, inside)) // 5
     })?;
-    netlink.host_end_up(&pair, given.mtu)?; // 6
+    netlink.host_end_up(pair, given.mtu)?; // 6
     fault::done(fault::HOST_UP);
-    let name = ifname.clone();
-    kernel::inside(&job.netns, |netlink| {
-        netlink.wait_until_operational(&name)?;
-        netlink.wait_until_local(&given.addresses)
-    })?;
+    inside.wait_until_operational(ifname)?;
+    inside.wait_until_local(&given.addresses)?;
     let host = Interface {
         name: job.host_ifname.clone(),
         mac: mac_text(pair.host_mac),
