@@ -1,9 +1,14 @@
 //! Builds everything.
 
+use std::fs;
+
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{command, ebpf, paths, set_up};
+
+/// Name of the CNI plugin.
+const PLUGIN: &str = "podwire";
 
 /// Options of `build`.
 #[derive(Args)]
@@ -25,9 +30,28 @@ pub(crate) fn binaries(release: bool) -> Result<()> {
     let mut cargo = cargo();
     cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--locked"]);
     if release {
-        cargo.arg("--release");
+        cargo.args(["--exclude", "cni-shim", "--release"]);
     }
-    command::run(&mut cargo).context("build the binaries")
+    command::run(&mut cargo).context("build the binaries")?;
+    if release { static_plugin() } else { Ok(()) }
+}
+
+/// Builds the plugin that users install: it needs no library of the host, and starts faster for that.
+///
+/// The flag is given for this one program alone. For all that cargo compiles, it would be given to macros
+/// and build scripts, too, which are libraries that the compiler loads.
+fn static_plugin() -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["rustc", "--package", "cni-shim", "--bin", PLUGIN, "--locked"]);
+    cargo.args(["--profile", "plugin", "--", "-Ctarget-feature=+crt-static"]);
+    command::run(&mut cargo).context("build the plugin")?;
+    let (built, place) =
+        (paths::profile("plugin").join(PLUGIN), paths::binaries(true).join(PLUGIN));
+    // Beside its place and renamed: the file that is there may run, or be cargo's own.
+    let new = place.with_extension("new");
+    fs::copy(&built, &new)
+        .and_then(|_| fs::rename(&new, &place))
+        .with_context(|| format!("put {} to {}", built.display(), place.display()))
 }
 
 /// Builds the plugin that kills itself, for the tests.

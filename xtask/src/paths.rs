@@ -30,7 +30,12 @@ pub(crate) fn go() -> PathBuf {
 
 /// Returns the directory with the built binaries of the workspace.
 pub(crate) fn binaries(release: bool) -> PathBuf {
+    profile(if release { "release" } else { "debug" })
+}
+
+/// Returns the directory of one of cargo's profiles.
+pub(crate) fn profile(name: &str) -> PathBuf {
     let target =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join(if release { "release" } else { "debug" })
+    target.join(name)
 }
