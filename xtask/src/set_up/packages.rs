@@ -24,7 +24,7 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
 }
 
 /// All packages, and why.
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 15] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -47,6 +47,7 @@ const PACKAGES: [Package; 14] = [
     ),
     package("iptables", Scope::Test, "the tables of the plugins portmap and firewall"),
     package("podman", Scope::Test, "another container runtime that calls the plugin"),
+    package("strace", Scope::Test, "traces, and kills the plugin at, each of its system calls"),
 ];
 
 /// Only where rustup has no tool chain with the sources of `core`.
