@@ -167,7 +167,10 @@ impl Tracer {
                 WaitStatus::PtraceEvent(thread, ..)
                 | WaitStatus::Stopped(thread, Signal::SIGSTOP | Signal::SIGTRAP) => (thread, None),
                 WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
-                _ => continue,
+                WaitStatus::Exited(..)
+                | WaitStatus::Signaled(..)
+                | WaitStatus::Continued(_)
+                | WaitStatus::StillAlive => continue,
             };
             if is_enough() {
                 return Ok(false);

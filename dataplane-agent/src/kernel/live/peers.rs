@@ -179,14 +179,15 @@ fn read(bytes: &[u8]) -> std::io::Result<(usize, Answer)> {
     let header = NetlinkBuffer::new_checked(&bytes).map_err(std::io::Error::other)?;
     let number = header.sequence_number() as usize;
     let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
-    let answer = message.map_err(|error| error.to_string()).map(|message| match message.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
-            Some(route).filter(|route| route.header.kind == RouteType::Unicast)
-        }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "all else is no route")]
-        _ => None,
-    });
+    let answer = message.map(|message| unicast(message.payload)).map_err(|error| error.to_string());
     Ok((number, answer))
+}
+
+fn unicast(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<RouteMessage> {
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) = payload else {
+        return None;
+    };
+    (route.header.kind == RouteType::Unicast).then_some(route)
 }
 
 fn question(to: IpAddr, from: IpAddr) -> RouteMessage {
