@@ -7,6 +7,8 @@ use clap::Args;
 
 use crate::{command, ebpf, paths, set_up};
 
+/// Name of the agent.
+const AGENT: &str = "podwire-agent";
 /// Name of the CNI plugin.
 const PLUGIN: &str = "podwire";
 
@@ -30,21 +32,16 @@ pub(crate) fn binaries(release: bool) -> Result<()> {
     let mut cargo = cargo();
     cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--locked"]);
     if release {
-        cargo.args(["--exclude", "cni-shim", "--release"]);
+        cargo.args(["--exclude", "cni-shim", "--exclude", "dataplane-agent", "--release"]);
     }
     command::run(&mut cargo).context("build the binaries")?;
-    if release { static_plugin() } else { Ok(()) }
+    if release { static_binaries() } else { Ok(()) }
 }
 
-/// Builds the plugin that users install: it needs no library of the host, and starts faster for that.
-///
-/// The flag is given for this one program alone. For all that cargo compiles, it would be given to macros
-/// and build scripts, too, which are libraries that the compiler loads.
-fn static_plugin() -> Result<()> {
-    let mut cargo = cargo();
-    cargo.args(["rustc", "--package", "cni-shim", "--bin", PLUGIN, "--locked"]);
-    cargo.args(["--profile", "plugin", "--", "-Ctarget-feature=+crt-static"]);
-    command::run(&mut cargo).context("build the plugin")?;
+/// Builds what users install: it needs no library of the host, takes less memory and starts faster for that.
+fn static_binaries() -> Result<()> {
+    static_binary("dataplane-agent", AGENT, "release")?;
+    static_binary("cni-shim", PLUGIN, "plugin")?;
     let (built, place) =
         (paths::profile("plugin").join(PLUGIN), paths::binaries(true).join(PLUGIN));
     // Beside its place and renamed: the file that is there may run, or be cargo's own.
@@ -52,6 +49,15 @@ fn static_plugin() -> Result<()> {
     fs::copy(&built, &new)
         .and_then(|_| fs::rename(&new, &place))
         .with_context(|| format!("put {} to {}", built.display(), place.display()))
+}
+
+/// The flag is given for this one program alone. For all that cargo compiles, it would be given to macros
+/// and build scripts, too, which are libraries that the compiler loads.
+fn static_binary(package: &str, name: &str, profile: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["rustc", "--package", package, "--bin", name, "--locked"]);
+    cargo.args(["--profile", profile, "--", "-Ctarget-feature=+crt-static"]);
+    command::run(&mut cargo).with_context(|| format!("build {name}"))
 }
 
 /// Builds the plugin that kills itself, for the tests.
