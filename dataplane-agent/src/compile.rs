@@ -130,7 +130,7 @@ fn uplink_problems(
         .collect();
     for address in own.addresses.iter().filter(|address| !here.contains(address)) {
         problems.push(format!(
-            "no interface has {address}, which the node file gives to {}: \
+            "no interface has {address}, which is registered for {}: \
              other nodes cannot reach its pods",
             own.name
         ));

@@ -8,6 +8,7 @@ mod orphans;
 mod ready;
 mod reconcile;
 mod report;
+mod sourced;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,15 +16,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cni_shim::protocol::{Call, Reply};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::leases::Leases;
+pub use self::sourced::Sourced;
 use crate::compile::Compiled;
 use crate::ipam::Ipam;
 use crate::kernel::{Event, Kernel, KernelError, Observed, State};
-use crate::model::{Model, Node};
-use crate::nodes::NodeFileError;
+use crate::model::Model;
+use crate::nodes::source::{News, Readiness};
 use crate::status::PeerStatus;
 use crate::store::{Store, StoreError};
 
@@ -53,8 +55,8 @@ pub struct Inputs {
     pub commands: mpsc::Receiver<Command>,
     /// Changes in the kernel.
     pub events: mpsc::Receiver<Event>,
-    /// What the node file says.
-    pub nodes: mpsc::Receiver<Result<Vec<Node>, NodeFileError>>,
+    /// What the source of nodes tells.
+    pub nodes: mpsc::Receiver<News>,
     /// Ends the engine; dropped counts too.
     pub stop: oneshot::Receiver<()>,
 }
@@ -75,6 +77,8 @@ pub enum StartError {
 pub struct Setup {
     /// Nodes and settings; no attachments.
     pub model: Model,
+    /// Where the nodes come from.
+    pub sourced: Sourced,
     /// The locked state directory.
     pub store: Store,
     /// The socket's path, beside which the plugin's locks are.
@@ -102,7 +106,7 @@ pub struct Engine<K> {
     drift: BTreeMap<&'static str, u64>,
     /// Why the last reconciliation did not get through.
     failures: Vec<String>,
-    node_file_problem: Option<String>,
+    sourced: Sourced,
     file_problems: BTreeMap<String, String>,
     /// Why files that were removed cannot be made again.
     store_problem: Option<String>,
@@ -112,6 +116,7 @@ pub struct Engine<K> {
     /// Time until the first sweep.
     sweep_in: Duration,
     leases: Leases,
+    readiness: watch::Sender<Readiness>,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -138,13 +143,14 @@ impl<K: Kernel> Engine<K> {
             settled: None,
             drift: BTreeMap::new(),
             failures: Vec::new(),
-            node_file_problem: None,
+            sourced: setup.sourced,
             file_problems: BTreeMap::new(),
             store_problem: None,
             events_lost: false,
             missing,
             sweep_in,
             leases: Leases::default(),
+            readiness: watch::Sender::default(),
         };
         engine.observed = engine.observe().await?;
         if let Some(why) = engine.observed.unknown.get("pod") {
@@ -239,23 +245,6 @@ impl<K: Kernel> Engine<K> {
                     LOOK_EVERY.as_secs()
                 );
                 self.events_lost = true;
-            }
-        }
-    }
-
-    fn take_nodes(&mut self, news: Result<Vec<Node>, NodeFileError>) {
-        match news {
-            Ok(nodes) => {
-                if self.node_file_problem.take().is_some() || self.model.nodes != nodes {
-                    tracing::info!(nodes = nodes.len(), "node file read");
-                }
-                self.model.nodes = nodes;
-                let cidrs = self.model.own().map(|own| own.pod_cidrs.clone());
-                self.ipam.set_cidrs(&cidrs.unwrap_or_default());
-            }
-            Err(error) => {
-                tracing::error!(%error, "bad node file: the last good content stays in use");
-                self.node_file_problem = Some(error.to_string());
             }
         }
     }

@@ -1,6 +1,9 @@
-//! The node file: which nodes there are, their addresses and their pod networks.
+//! Which nodes there are, their addresses and their pod networks: from a file, which is read here, or from
+//! the Kubernetes API.
 
 pub mod follow;
+pub mod kubernetes;
+pub mod source;
 mod validate;
 
 use std::fmt;

@@ -8,10 +8,9 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{Engine, Inputs, Setup};
+use crate::engine::{Engine, Inputs, Setup, Sourced};
 use crate::kernel::live::{self, LiveKernel};
 use crate::model::Model;
-use crate::nodes;
 use crate::presence::Presence;
 use crate::server::Server;
 use crate::settings::Settings;
@@ -28,7 +27,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let nodes = nodes::read(&settings.nodes_file, &settings.node_name, &settings.network)?;
+    let source = settings.nodes.open(&settings.node_name, &settings.network).await?;
     live::preflight(&settings.bpffs)?;
     let presence = Presence { socket: settings.socket.clone(), bpffs: settings.bpffs.clone() };
     make_directory(settings.socket.parent().unwrap_or(Path::new("/")))?;
@@ -44,9 +43,10 @@ pub async fn run(settings: Settings) -> Result<()> {
         model: Model {
             network: network.clone(),
             own_name: settings.node_name.clone(),
-            nodes,
+            nodes: source.known.nodes.clone(),
             ..Model::default()
         },
+        sourced: Sourced::new(&source.known, &source.origin),
         store,
         socket: settings.socket.clone(),
         boot_time_ns: boot_time_ns(),
@@ -61,9 +61,8 @@ pub async fn run(settings: Settings) -> Result<()> {
     let (to_engine, commands) = mpsc::channel(64);
     let (to_nodes, nodes) = mpsc::channel(1);
     let (stopper, stop) = oneshot::channel();
-    let follow =
-        nodes::follow::follow(settings.nodes_file.clone(), settings.node_name, network, to_nodes);
-    let follow = tokio::spawn(follow);
+    let readiness = engine.readiness();
+    let follow = tokio::spawn(source.follow(settings.node_name, network, to_nodes, readiness));
     let mut work = std::pin::pin!(engine.run(Inputs { commands, events, nodes, stop }));
     let mut ended = false;
     tokio::select! {

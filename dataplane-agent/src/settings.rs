@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::model::{Encapsulation, Network};
 use crate::nodes::cidr_fault;
+use crate::nodes::kubernetes::Kubernetes;
+use crate::nodes::source::Source;
 
 /// Where the agent keeps its state unless told otherwise.
 const DEFAULT_STATE_DIR: &str = "/run/podwire";
@@ -22,12 +24,21 @@ const MTU_RANGE: RangeInclusive<u32> = 576..=65_535;
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
-    /// Name of this node in the node file
+    /// Name of this node in the node file or in the Kubernetes API
     #[arg(long, env = "PODWIRE_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
     /// TOML file with all nodes: [[node]] name, addresses, pod_cidrs; its changes are followed
     #[arg(long, env = "PODWIRE_NODES_FILE", value_name = "FILE")]
     pub nodes_file: Option<PathBuf>,
+    /// Nodes from the Kubernetes API, in place of a node file; their changes are followed
+    #[arg(
+        long, env = "PODWIRE_KUBERNETES", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_missing_value = "true"
+    )]
+    pub kubernetes: Option<bool>,
+    /// With --kubernetes: how to reach the API server [default: as a pod of the cluster does]
+    #[arg(long, env = "PODWIRE_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// A pod network of the whole cluster; can be repeated [default: what the nodes have]
     #[arg(long, env = "PODWIRE_CLUSTER_CIDR", value_name = "CIDR", value_delimiter = ',')]
     pub cluster_cidr: Vec<IpNet>,
@@ -72,8 +83,8 @@ pub struct Options {
 pub struct Settings {
     /// Name of this node.
     pub node_name: String,
-    /// The node file.
-    pub nodes_file: PathBuf,
+    /// Where the nodes come from.
+    pub nodes: Source,
     /// How the cluster is connected.
     pub network: Network,
     /// The agent's socket.
@@ -129,37 +140,57 @@ impl Options {
             encapsulation: given.encapsulation.unwrap_or(default.encapsulation),
             vxlan_port: given.vxlan_port.unwrap_or(default.vxlan_port),
             vxlan_vni: given.vxlan_vni.unwrap_or(default.vxlan_vni),
-            cluster_cidrs: given.cluster_cidr,
-            uplinks: given.uplink,
+            cluster_cidrs: given.cluster_cidr.clone(),
+            uplinks: given.uplink.clone(),
             mtu: given.mtu,
         };
         check(&network)?;
+        let state_dir = given.state_dir.clone().unwrap_or_else(|| DEFAULT_STATE_DIR.into());
+        let state_dir = absolute("--state-dir", &state_dir)?;
         Ok(Settings {
-            node_name: given.node_name.filter(|name| !name.is_empty()).ok_or(
-                SettingsError::Missing("--node-name", "say which node of the node file this is"),
-            )?,
-            nodes_file: absolute(
-                "--nodes-file",
-                &given.nodes_file.ok_or(SettingsError::Missing(
-                    "--nodes-file",
-                    "name the TOML file that lists the nodes of the cluster",
-                ))?,
-            )?,
+            node_name: given
+                .node_name
+                .clone()
+                .filter(|name| !name.is_empty())
+                .ok_or(SettingsError::Missing("--node-name", "say which of the nodes this is"))?,
+            nodes: given.source(&state_dir)?,
             network,
             socket: absolute("--socket", &given.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
             bpffs: absolute("--bpffs", &given.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()))?,
-            state_dir: absolute(
-                "--state-dir",
-                &given.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
-            )?,
+            state_dir,
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
         })
+    }
+
+    fn source(&self, state_dir: &Path) -> Result<Source, SettingsError> {
+        let bad = |option, what: &str| Err(SettingsError::Bad(option, what.to_owned()));
+        match (self.kubernetes.unwrap_or_default(), &self.nodes_file, &self.kubeconfig) {
+            (true, Some(_), _) => {
+                bad("--kubernetes", "the nodes come from one place: leave out --nodes-file")
+            }
+            (false, _, Some(_)) => bad("--kubeconfig", "goes with --kubernetes only"),
+            (true, None, kubeconfig) => {
+                let kubeconfig = kubeconfig.as_deref().map(|file| absolute("--kubeconfig", file));
+                let state_dir = state_dir.to_owned();
+                Ok(Source::Kubernetes(Kubernetes {
+                    kubeconfig: kubeconfig.transpose()?,
+                    state_dir,
+                }))
+            }
+            (false, Some(file), None) => Ok(Source::File(absolute("--nodes-file", file)?)),
+            (false, None, None) => Err(SettingsError::Missing(
+                "--nodes-file",
+                "name the TOML file that lists the nodes of the cluster, or give --kubernetes",
+            )),
+        }
     }
 
     fn or(self, other: Self) -> Self {
         Self {
             node_name: self.node_name.or(other.node_name),
             nodes_file: self.nodes_file.or(other.nodes_file),
+            kubernetes: self.kubernetes.or(other.kubernetes),
+            kubeconfig: self.kubeconfig.or(other.kubeconfig),
             cluster_cidr: if self.cluster_cidr.is_empty() {
                 other.cluster_cidr
             } else {
@@ -266,7 +297,7 @@ mod tests {
         assert_eq!(settings.socket, here.join("run/agent.sock"));
         assert_eq!(settings.bpffs, here.join("pins"));
         assert_eq!(settings.state_dir, here.join("state"));
-        assert_eq!(settings.nodes_file, here.join("n.toml"));
+        assert_eq!(settings.nodes, Source::File(here.join("n.toml")));
         assert!(complete(Options { socket: Some("".into()), ..least() }).is_err());
     }
 
@@ -275,6 +306,26 @@ mod tests {
         assert!(complete(Options::default()).unwrap_err().contains("--node-name is missing"));
         let error = complete(Options { nodes_file: None, ..least() }).unwrap_err();
         assert!(error.contains("--nodes-file is missing"), "{error}");
+    }
+
+    #[test]
+    fn nodes_come_from_one_place() {
+        let given = |nodes_file: Option<&str>, kubernetes, kubeconfig: Option<&str>| {
+            let (nodes_file, kubeconfig) =
+                (nodes_file.map(PathBuf::from), kubeconfig.map(PathBuf::from));
+            complete(Options { nodes_file, kubernetes, kubeconfig, ..least() })
+                .map(|settings| settings.nodes)
+        };
+        let state_dir = PathBuf::from("/run/podwire");
+        let in_cluster = Kubernetes { kubeconfig: None, state_dir: state_dir.clone() };
+        assert_eq!(given(None, Some(true), None), Ok(Source::Kubernetes(in_cluster)));
+        let by_file = Kubernetes { kubeconfig: Some("/k".into()), state_dir };
+        assert_eq!(given(None, Some(true), Some("/k")), Ok(Source::Kubernetes(by_file)));
+        assert_eq!(given(Some("/n"), Some(false), None), Ok(Source::File("/n".into())));
+        let error = given(Some("/n"), Some(true), None).unwrap_err();
+        assert!(error.contains("--kubernetes") && error.contains("--nodes-file"), "{error}");
+        assert!(given(Some("/n"), None, Some("/k")).unwrap_err().contains("--kubernetes only"));
+        assert!(given(None, None, None).unwrap_err().contains("or give --kubernetes"));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct Status {
     pub abi_version: u32,
     /// Whether the kernel is as it should be.
     pub settled: bool,
+    /// Where the nodes come from; none from an agent before there was a choice.
+    #[serde(default)]
+    pub source: Option<SourceStatus>,
     /// This node.
     pub node: NodeStatus,
     /// Pools of addresses.
@@ -49,6 +52,23 @@ pub struct Status {
     pub drift: BTreeMap<String, u64>,
     /// What an operator should look at.
     pub problems: Vec<String>,
+}
+
+/// Where the nodes come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// For people.
+    pub name: String,
+    /// How many it gave that can be used, this one among them.
+    pub nodes: usize,
+    /// Whether what is known is as new as can be.
+    pub current: bool,
+    /// How long ago it was so.
+    pub age_seconds: u64,
+    /// Why it is not.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// This node.

@@ -114,6 +114,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     pub(super) fn check_ready(&self) -> Result<(), Failure> {
+        if let Some(why) = self.sourced.waiting() {
+            return Err(failure::try_again("this node can have no pods yet", why));
+        }
         if let Some(why) = &self.compiled.obstacle {
             return Err(failure::try_again("this node cannot have pods", why));
         }

@@ -20,6 +20,11 @@ const STEP_TIME_MAX: Duration = Duration::from_secs(10);
 impl<K: Kernel> Engine<K> {
     /// Brings the kernel to what the model wants, as far as it goes. True when it went all the way.
     pub async fn reconcile(&mut self) -> bool {
+        if self.model.own().is_none() {
+            // Nothing is wanted, nothing unwanted: what is there goes on, and `waiting` says why.
+            self.tell_readiness();
+            return false;
+        }
         let mut failures = Vec::new();
         let mut remaining = String::new();
         for _ in 0..ROUNDS_MAX {
@@ -126,6 +131,7 @@ impl<K: Kernel> Engine<K> {
         }
         self.failures.clear();
         self.settled = Some(self.compiled.state.clone());
+        self.tell_readiness();
     }
 
     /// Logs each failure once, not at every try.
@@ -134,6 +140,7 @@ impl<K: Kernel> Engine<K> {
             tracing::error!("{failure}");
         }
         self.failures = failures;
+        self.tell_readiness();
     }
 }
 

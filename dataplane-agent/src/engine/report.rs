@@ -32,6 +32,7 @@ impl<K: Kernel> Engine<K> {
             pid: std::process::id(),
             abi_version: ABI_VERSION,
             settled: self.settled.is_some() && self.failures.is_empty() && refused.is_empty(),
+            source: Some(self.sourced.status(self.model.nodes.len())),
             node: self.node_status(),
             pools: self.pool_statuses(),
             pods: self.pod_statuses(),
@@ -110,7 +111,7 @@ impl<K: Kernel> Engine<K> {
     async fn problems(&self, refused: Vec<String>) -> Vec<String> {
         let mut problems = self.failures.clone();
         problems.extend(refused.into_iter().filter(|why| !self.failures.contains(why)));
-        problems.extend(self.node_file_problem.clone());
+        problems.extend(self.sourced.problems());
         problems.extend(self.store_problem.clone());
         problems.extend(self.file_problems.values().cloned());
         problems.extend(self.compiled.problems.iter().cloned());

@@ -28,6 +28,7 @@ fn setup(directory: &TempDir, boot_time_ns: u64) -> Setup {
     let socket = directory.path().join("agent.sock");
     make_plugin_locks(&socket).unwrap();
     Setup {
+        sourced: Sourced::default(),
         model: fake::model(),
         store: Store::open(directory.path()).unwrap(),
         socket,

@@ -8,6 +8,7 @@ use notify::Watcher as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use super::source::News;
 use super::{NodeFileError, parse};
 use crate::model::{Network, Node};
 
@@ -20,12 +21,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_secs(5);
 
 /// Reads the file after each change and sends what it says, until the receiver is gone.
-pub async fn follow(
-    file: PathBuf,
-    own_name: String,
-    network: Network,
-    to: mpsc::Sender<Result<Vec<Node>, NodeFileError>>,
-) {
+pub async fn follow(file: PathBuf, own_name: String, network: Network, to: mpsc::Sender<News>) {
     let changed = Arc::new(Notify::new());
     let watcher = watch_directory(&file, Arc::clone(&changed));
     if let Err(error) = &watcher {
@@ -42,7 +38,7 @@ pub async fn follow(
             };
             last = Some(text);
             let Some(news) = news else { return };
-            if to.send(news).await.is_err() {
+            if to.send(news.into()).await.is_err() {
                 return;
             }
         }
@@ -72,7 +68,7 @@ async fn parse_aside(
 }
 
 fn gone(file: &Path, error: &str) -> NodeFileError {
-    let what = format!("cannot be read: {error}; the last good content stays in use: restore it");
+    let what = format!("cannot be read: {error}: restore it");
     let fault = super::Fault { line: None, field: String::new(), what };
     NodeFileError { file: file.to_owned(), faults: vec![fault] }
 }
@@ -103,6 +99,14 @@ mod tests {
     const ONE: &str = "[[node]]\nname = \"a\"\naddresses = [\"192.168.1.11\"]\n\
                        pod_cidrs = [\"10.244.1.0/24\"]\n";
 
+    fn read(news: Option<News>) -> Result<Vec<Node>, String> {
+        match news.unwrap() {
+            News::Nodes(known) => Ok(known.nodes),
+            News::Trouble(why) => Err(why),
+            News::Current => panic!("a file tells its content"),
+        }
+    }
+
     #[tokio::test]
     async fn edits_replacement_garbage_and_deletion() {
         let directory = tempfile::tempdir().unwrap();
@@ -110,9 +114,8 @@ mod tests {
         fs::write(&file, ONE).unwrap();
         let (to, mut from) = mpsc::channel(4);
         let task = tokio::spawn(follow(file.clone(), "a".to_owned(), Network::default(), to));
-        let mut next = async || {
-            tokio::time::timeout(Duration::from_secs(4), from.recv()).await.unwrap().unwrap()
-        };
+        let mut next =
+            async || read(tokio::time::timeout(Duration::from_secs(4), from.recv()).await.unwrap());
         assert_eq!(next().await.unwrap().len(), 1);
         fs::write(&file, format!("{ONE}{}", ONE.replace("\"a\"", "\"b\"").replace(".1.", ".2.")))
             .unwrap();
@@ -122,9 +125,9 @@ mod tests {
         fs::rename(&other, &file).unwrap();
         assert_eq!(next().await.unwrap().len(), 1);
         fs::write(&file, "[[node]\n").unwrap();
-        assert_eq!(next().await.unwrap_err().faults[0].line, Some(1));
+        assert!(next().await.unwrap_err().contains("nodes.toml:1: "));
         fs::remove_file(&file).unwrap();
-        assert!(next().await.unwrap_err().to_string().contains("last good content"));
+        assert!(next().await.unwrap_err().contains("last good content"));
         fs::write(&file, ONE).unwrap();
         assert!(next().await.is_ok());
         drop(from);
@@ -143,7 +146,7 @@ mod tests {
         fs::write(&file, &whole).unwrap();
         let (to, mut from) = mpsc::channel(4);
         let task = tokio::spawn(follow(file.clone(), "a".to_owned(), Network::default(), to));
-        assert_eq!(from.recv().await.unwrap().unwrap().len(), 5);
+        assert_eq!(read(from.recv().await).unwrap().len(), 5);
         let mut slow = tokio::time::interval(Duration::from_millis(150));
         let mut writer = fs::File::create(&file).unwrap();
         for n in 0..6 {
@@ -151,7 +154,7 @@ mod tests {
             slow.tick().await;
         }
         let news = tokio::time::timeout(Duration::from_secs(4), from.recv()).await;
-        assert_eq!(news.unwrap().unwrap().unwrap().len(), 6, "half of the file");
+        assert_eq!(read(news.unwrap()).unwrap().len(), 6, "half of the file");
         // One that never rests is read all the same.
         let mut often = tokio::time::interval(SETTLE / 4);
         let restless = tokio::spawn(async move {
@@ -161,7 +164,7 @@ mod tests {
             }
         });
         let news = tokio::time::timeout(SETTLE_MAX * 2, from.recv()).await;
-        assert_eq!(news.unwrap().unwrap().unwrap().len(), 6);
+        assert_eq!(read(news.unwrap()).unwrap().len(), 6);
         restless.abort();
         task.abort();
     }

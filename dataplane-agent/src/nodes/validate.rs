@@ -68,11 +68,11 @@ fn range_fault(cidr: &IpNet, longest: u8) -> Option<String> {
         })
 }
 
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
+pub(super) fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
-fn address_fault(address: &IpAddr) -> Option<String> {
+pub(super) fn address_fault(address: &IpAddr) -> Option<String> {
     if let IpAddr::V6(v6) = address
         && let Some(v4) = v6.to_ipv4_mapped()
     {
@@ -89,7 +89,7 @@ fn address_fault(address: &IpAddr) -> Option<String> {
     })
 }
 
-fn outside_fault(cidr: &IpNet, network: &Network) -> Option<String> {
+pub(super) fn outside_fault(cidr: &IpNet, network: &Network) -> Option<String> {
     let clusters = &network.cluster_cidrs;
     if clusters.is_empty() || clusters.iter().any(|cluster| cluster.contains(cidr)) {
         return None;

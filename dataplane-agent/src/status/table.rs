@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use comfy_table::{Table, presets};
 
-use super::Status;
+use super::{SourceStatus, Status};
 
 /// The document as tables. Counters at zero are left out.
 pub fn render(status: &Status) -> String {
@@ -16,6 +16,9 @@ pub fn render(status: &Status) -> String {
         "podwire-agent {} (process {}, map layout {}): the data plane is {state}",
         status.version, status.pid, status.abi_version
     );
+    if let Some(source) = &status.source {
+        let _ = writeln!(out, "{}", line_of(source));
+    }
     section(&mut out, "Node", &node(status));
     section(&mut out, "Pods", &pods(status));
     section(&mut out, "Peers", &peers(status));
@@ -36,6 +39,12 @@ pub fn render(status: &Status) -> String {
         let _ = writeln!(out, "  - {}", problem.replace('\n', "\n    "));
     }
     out
+}
+
+fn line_of(source: &SourceStatus) -> String {
+    let SourceStatus { name, nodes, current, age_seconds, .. } = source;
+    let age = if *current { "as of now".to_owned() } else { format!("as of {age_seconds} s ago") };
+    format!("{nodes} nodes from {name}, {age}")
 }
 
 fn section(out: &mut String, title: &str, table: &Table) {
@@ -149,6 +158,7 @@ mod tests {
         };
         let status = serde_json::json!({
             "version": "0.1.0", "pid": 7, "abiVersion": 1, "settled": true,
+            "source": { "name": "the node file n", "nodes": 2, "current": false, "ageSeconds": 90 },
             "node": {
                 "name": "a", "addresses": ["192.168.1.11"], "podCidrs": ["10.244.1.0/24"],
                 "clusterCidrs": ["10.244.0.0/16"], "encapsulation": "auto", "uplinks": ["eth0"],
@@ -168,6 +178,7 @@ mod tests {
         for part in ["process 7", "10.244.1.0/24", "pw_from_pod", "pod_to_pod", "Pods\n  none"] {
             assert!(text.contains(part), "{part} in:\n{text}");
         }
+        assert!(text.contains("\n2 nodes from the node file n, as of 90 s ago\n"), "{text}");
         assert!(text.contains("\n  - first\n    second line\n"), "{text}");
         assert!(text.contains("  route") && !text.contains("pod_to_host"), "{text}");
     }

@@ -1,0 +1,163 @@
+//! The watch of all nodes: list, changes, and coming back after whatever ends it.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use kube::Api;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, watcher};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::client::{ApiServer, explain};
+use super::object::NodeObject;
+
+/// The server ends a watch after this time, and it is taken up again where it ended: so long a connection
+/// that died without a word is not noticed.
+pub(super) const WATCH_SECONDS: u32 = 120;
+/// For the list of all nodes.
+const LIST_TIME_MAX: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
+/// Objects of a page, where the server does not stream lists: an object with its images can have 20 KB.
+const PAGE: u32 = 50;
+/// Where the backoff does not say.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What the watch tells.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// What the nodes are.
+    Event(Event<NodeObject>),
+    /// The server has answered well; nothing need have changed.
+    Answer,
+    /// It cannot go on for now, and tries again by itself.
+    Failed(String),
+}
+
+/// How the server tells what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listing {
+    /// As the first events of the watch: little memory on both sides.
+    Streamed,
+    /// By pages: servers before 1.32, or with the feature off.
+    Paged,
+}
+
+/// An endless watch.
+pub(super) struct Watch {
+    server: ApiServer,
+    listing: Listing,
+    stream: BoxStream<'static, watcher::Result<Event<NodeObject>>>,
+    backoff: DefaultBackoff,
+    /// Not before.
+    resume_at: Instant,
+    /// The list has to be complete by then; none when it is.
+    list_due: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(server: ApiServer) -> Self {
+        let listing = Listing::Streamed;
+        Self {
+            stream: stream(&server, listing),
+            server,
+            listing,
+            backoff: DefaultBackoff::default(),
+            resume_at: Instant::now(),
+            list_due: Some(Instant::now() + LIST_TIME_MAX),
+        }
+    }
+
+    /// The next that there is to tell. Can be dropped at any time.
+    pub(super) async fn next(&mut self) -> Heard {
+        sleep_until(self.resume_at).await;
+        let far = Instant::now() + LIST_TIME_MAX * 1_000;
+        let limit = self.list_due.unwrap_or(far);
+        tokio::select! {
+            // In this order: an answer that comes with events says no more than they do.
+            biased;
+            item = timeout_at(limit, self.stream.next()) => match item {
+                Ok(Some(Ok(event))) => self.event(event),
+                Ok(Some(Err(error))) => self.failed(&error),
+                Ok(None) => self.start_again("the watch ended".to_owned()),
+                Err(_) => self.late(),
+            },
+            // Before a list has ended, nothing is known to be new.
+            () = self.server.heard.notified(), if self.list_due.is_none() => Heard::Answer,
+        }
+    }
+
+    fn event(&mut self, event: Event<NodeObject>) -> Heard {
+        match &event {
+            Event::Init => self.list_due = Some(Instant::now() + LIST_TIME_MAX),
+            Event::InitDone => self.list_due = None,
+            Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
+        }
+        Heard::Event(event)
+    }
+
+    fn failed(&mut self, error: &watcher::Error) -> Heard {
+        let source = match error {
+            watcher::Error::InitialListFailed(source)
+            | watcher::Error::WatchStartFailed(source)
+            | watcher::Error::WatchFailed(source) => source,
+            watcher::Error::WatchError(status) => &kube::Error::Api(status.clone()),
+            watcher::Error::NoResourceVersion => return self.start_again(error.to_string()),
+        };
+        let is_unknown =
+            matches!(source, kube::Error::Api(status) if [400, 422].contains(&status.code));
+        if self.listing == Listing::Streamed && self.list_due.is_some() && is_unknown {
+            return self.use_pages(&explain(source));
+        }
+        // What could not be read, or is too long ago, may have been a change: only a new list makes up
+        // for it. An error without code is a line that is neither an event nor an error.
+        let is_lost = match source {
+            kube::Error::SerdeError(_) | kube::Error::ReadEvents(_) => true,
+            kube::Error::Api(status) => [0, 410].contains(&status.code),
+            _ => false,
+        };
+        if is_lost || self.list_due.is_some() {
+            return self.start_again(explain(source));
+        }
+        self.pause(explain(source))
+    }
+
+    fn late(&mut self) -> Heard {
+        let why = format!("no complete list of nodes within {} s", LIST_TIME_MAX.as_secs());
+        match self.listing {
+            Listing::Streamed => self.use_pages(&why),
+            Listing::Paged => self.start_again(why),
+        }
+    }
+
+    fn use_pages(&mut self, why: &str) -> Heard {
+        tracing::info!(why, "the API server does not stream lists: nodes are listed by pages");
+        self.listing = Listing::Paged;
+        self.start_again(why.to_owned())
+    }
+
+    /// Lists all nodes again, after a pause.
+    pub(super) fn start_again(&mut self, why: String) -> Heard {
+        self.stream = stream(&self.server, self.listing);
+        self.list_due = Some(Instant::now());
+        self.pause(why)
+    }
+
+    fn pause(&mut self, why: String) -> Heard {
+        self.resume_at = Instant::now() + self.backoff.next().unwrap_or(PAUSE_MAX);
+        if self.list_due.is_some() {
+            self.list_due = Some(self.resume_at + LIST_TIME_MAX);
+        }
+        Heard::Failed(why)
+    }
+}
+
+fn stream(
+    server: &ApiServer,
+    listing: Listing,
+) -> BoxStream<'static, watcher::Result<Event<NodeObject>>> {
+    let config = match listing {
+        Listing::Streamed => Config::default().streaming_lists(),
+        // From the server's cache: thousands of agents may come at once.
+        Listing::Paged => Config::default().any_semantic().page_size(PAGE),
+    };
+    watcher(Api::all(server.client.clone()), config.timeout(WATCH_SECONDS)).boxed()
+}
