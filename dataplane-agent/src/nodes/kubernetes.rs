@@ -8,7 +8,7 @@ mod resolve;
 mod seen;
 mod watching;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use kube::runtime::watcher::Event;
@@ -84,16 +84,16 @@ impl Follower {
     /// # Errors
     /// When the way to it is not known.
     pub async fn open(
-        chosen: Kubernetes,
+        chosen: &Kubernetes,
         own_name: &str,
         network: &Network,
     ) -> Result<Self, ClientError> {
         let server = ApiServer::new(chosen.kubeconfig.as_deref()).await?;
-        Ok(Self::with(server, chosen, own_name, network))
+        Ok(Self::with(server, &chosen.state_dir, own_name, network))
     }
 
-    fn with(server: ApiServer, chosen: Kubernetes, own_name: &str, network: &Network) -> Self {
-        let kept = Kept::new(&chosen.state_dir);
+    fn with(server: ApiServer, state_dir: &Path, own_name: &str, network: &Network) -> Self {
+        let kept = Kept::new(state_dir);
         let found = kept.load();
         if let Some(fault) = &found.fault {
             tracing::error!("{fault}: the nodes are known when the API server has answered");
@@ -181,7 +181,7 @@ impl Follower {
     fn hear(&mut self, heard: Heard, watch: &mut Watch) {
         match heard {
             Heard::Event(event) => {
-                if let Err(seen::NotBelieved) = self.take(event) {
+                if let Err(seen::NotBelieved) = self.take(*event) {
                     let why = "it lists no node at all, not even this one".to_owned();
                     watch.start_again(why.clone());
                     self.state = State::Silent(why);

@@ -131,7 +131,7 @@ impl Source {
                 })
             }
             Self::Kubernetes(chosen) => {
-                let follower = kubernetes::Follower::open(chosen, own_name, network).await?;
+                let follower = kubernetes::Follower::open(&chosen, own_name, network).await?;
                 let (known, origin) = follower.first();
                 Ok(Opened { known, origin, follower: Follower::Kubernetes(Box::new(follower)) })
             }

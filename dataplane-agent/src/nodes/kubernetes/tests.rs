@@ -22,8 +22,7 @@ struct Followed {
 }
 
 fn follower(server: &Server, directory: &Path) -> Follower {
-    let chosen = Kubernetes { kubeconfig: None, state_dir: directory.to_owned() };
-    Follower::with(server.client(), chosen, "a", &Network::default())
+    Follower::with(server.client(), directory, "a", &Network::default())
 }
 
 impl Followed {

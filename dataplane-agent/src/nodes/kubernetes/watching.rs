@@ -25,7 +25,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) enum Heard {
     /// What the nodes are.
-    Event(Event<NodeObject>),
+    Event(Box<Event<NodeObject>>),
     /// The server has answered well; nothing need have changed.
     Answer,
     /// It cannot go on for now, and tries again by itself.
@@ -91,7 +91,7 @@ impl Watch {
             Event::InitDone => self.list_due = None,
             Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
         }
-        Heard::Event(event)
+        Heard::Event(Box::new(event))
     }
 
     fn failed(&mut self, error: &watcher::Error) -> Heard {
@@ -109,12 +109,9 @@ impl Watch {
         }
         // What could not be read, or is too long ago, may have been a change: only a new list makes up
         // for it. An error without code is a line that is neither an event nor an error.
-        let is_lost = match source {
-            kube::Error::SerdeError(_) | kube::Error::ReadEvents(_) => true,
-            kube::Error::Api(status) => [0, 410].contains(&status.code),
-            _ => false,
-        };
-        if is_lost || self.list_due.is_some() {
+        let is_unread = matches!(source, kube::Error::SerdeError(_) | kube::Error::ReadEvents(_));
+        let is_past = matches!(source, kube::Error::Api(status) if [0, 410].contains(&status.code));
+        if is_unread || is_past || self.list_due.is_some() {
             return self.start_again(explain(source));
         }
         self.pause(explain(source))
