@@ -92,7 +92,10 @@ fn remove(run: &str) -> Result<()> {
         Ok(())
     })?;
     let prefix = format!("{run}-");
-    remove_cgroups(&cgroups(|name| name.starts_with(&prefix)))?;
+    // Those of containers end with the first process of their node, not at once.
+    wait_until("the end of its groups of processes", Duration::from_secs(10), || {
+        remove_cgroups(&cgroups(|name| name.starts_with(&prefix)))
+    })?;
     for name in namespaces {
         command::run(Command::new("ip").args(["netns", "delete", &name]))?;
     }
@@ -127,6 +130,7 @@ mod tests {
     fn names_of_runs_are_told_from_others() {
         assert_eq!(run_of("pwt-12-3-node1"), Some(("pwt-12-3", 12)));
         assert_eq!(run_of("pwd-4-0"), Some(("pwd-4-0", 4)));
+        assert_eq!(run_of("pwk-4-0-node1"), Some(("pwk-4-0", 4)));
         for other in ["pwt-x-1", "podwire", "pwd-", "pwd-1", "cni-1-2", "pwt-1-x"] {
             assert_eq!(run_of(other), None, "{other}");
         }

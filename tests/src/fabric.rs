@@ -26,7 +26,7 @@ pub enum Layout {
 
 /// Addresses of a node: N is its number, from 1 on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     pub(crate) number: u8,
     /// 1 or 2.
     pub(crate) lan: u8,
@@ -35,12 +35,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(number: u8, layout: Layout) -> Self {
+    /// That of a node.
+    pub fn new(number: u8, layout: Layout) -> Self {
         let is_apart = matches!(layout, Layout::Routed { .. }) && number == 2;
         Self { number, lan: if is_apart { 2 } else { 1 }, is_large: false }
     }
 
-    pub(crate) fn addresses(self) -> [IpAddr; 2] {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(self) -> [IpAddr; 2] {
         let host = u16::from(self.number) + 10;
         let lan = self.lan;
         [
@@ -87,7 +89,11 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    pub(crate) fn new(run: &Run, layout: Layout) -> Result<Self> {
+    /// Makes them, without nodes.
+    ///
+    /// # Errors
+    /// When something cannot be made.
+    pub fn new(run: &Run, layout: Layout) -> Result<Self> {
         let make = |what: &str| Namespace::new(&format!("{}-{what}", run.name()), run.is_kept());
         let (lan, router, world) = (make("lan")?, make("router")?, make("world")?);
         lan.ip("link add br1 type bridge mcast_snooping 0\nlink set br1 up\n\
@@ -144,7 +150,11 @@ impl Fabric {
         namespace.ip("link set eth0 up")
     }
 
-    pub(crate) fn add_node(&self, namespace: &Namespace, place: Place) -> Result<()> {
+    /// Connects a node, and gives it its addresses.
+    ///
+    /// # Errors
+    /// When it is connected.
+    pub fn add_node(&self, namespace: &Namespace, place: Place) -> Result<()> {
         let lan = place.lan;
         let [ipv4, ipv6] = place.addresses();
         self.plug(&format!("node{}", place.number), namespace, lan)?;

@@ -5,6 +5,7 @@ pub mod clean;
 pub mod cluster;
 pub mod command;
 pub mod demo;
+pub mod enclosure;
 pub mod fabric;
 pub mod image;
 pub mod namespace;

@@ -22,10 +22,12 @@ pub enum Kind {
     Demo,
     /// A benchmark.
     Bench,
+    /// A Kubernetes cluster.
+    Kubernetes,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Test, Self::Demo, Self::Bench];
+    pub(crate) const ALL: [Self; 4] = [Self::Test, Self::Demo, Self::Bench, Self::Kubernetes];
 
     /// First part of the names.
     pub(crate) fn prefix(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Test => "pwt-",
             Self::Demo => "pwd-",
             Self::Bench => "pwb-",
+            Self::Kubernetes => "pwk-",
         }
     }
 }
