@@ -3,8 +3,10 @@
 mod build;
 mod command;
 mod demo;
+mod e2e;
 mod ebpf;
 mod go;
+mod kubernetes;
 mod paths;
 mod progress;
 mod set_up;
@@ -37,6 +39,8 @@ enum Command {
     Demo(demo::Options),
     /// Measures: `bench cni` has ADD and DEL of the plugin beside others, and memory
     Bench(demo::Options),
+    /// Starts a real Kubernetes cluster on this machine, and looks at pods in it
+    E2e(e2e::Options),
     /// Runs the tests; the last line is `N passed, N failed, N skipped`
     Test(test::Options),
     /// Checks the rules of the house that a machine can check
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Command::Build(options) => build::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => demo::bench(&options),
+        Command::E2e(options) => e2e::run(&options),
         Command::Test(options) => return test::run(&options),
         Command::Tidy(options) => tidy::run(&options),
     };

@@ -17,6 +17,8 @@ pub(crate) enum Scope {
     Run,
     /// All that tests need, container runtimes too.
     Test,
+    /// A Kubernetes cluster on this machine, too.
+    Kubernetes,
 }
 
 /// Makes the machine ready. Takes milliseconds where it already is.

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 
 use crate::{command, demo, paths};
 
-/// Prefixes of network namespaces of tests, demos, benchmarks, and the conformance kit.
-const NAMESPACES: [&str; 4] = ["pwt-", "pwd-", "pwb-", "cnic-"];
+/// Prefixes of network namespaces of tests, demos, benchmarks, Kubernetes clusters, and the conformance kit.
+const NAMESPACES: [&str; 5] = ["pwt-", "pwd-", "pwb-", "pwk-", "cnic-"];
 
 /// Removes what earlier runs left.
 pub(super) fn clean() -> Result<()> {

@@ -1,0 +1,229 @@
+//! A cluster: a control plane, nodes, and their pod network.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use harness::clean::KEPT_FILE;
+use harness::fabric::{Fabric, Layout};
+use harness::run::{Kind, Run};
+use harness::wait::wait_until;
+use serde_json::Value;
+
+use crate::containerd::Containerd;
+use crate::control::Control;
+use crate::kubectl::{Kubectl, condition};
+use crate::network::{Member, Network};
+use crate::node::Node;
+use crate::report::Report;
+use crate::{dns, images, kubelet, programs, proxy};
+
+const READY_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What to build.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) network: Network,
+    pub(crate) containerd: Containerd,
+    pub(crate) proxy: proxy::Mode,
+    pub(crate) nodes: u8,
+    pub(crate) keep: bool,
+}
+
+impl Plan {
+    /// As tables show it.
+    pub(crate) fn name(&self) -> String {
+        format!(
+            "{}, containerd {}, kube-proxy {}",
+            self.network.name(),
+            if self.containerd == Containerd::Two { "2" } else { "1" },
+            self.proxy.name()
+        )
+    }
+}
+
+/// A cluster. Everything is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    // Dropped in this order: what uses something before that.
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) control: Control,
+    pub(crate) fabric: Fabric,
+    pub(crate) plan: Plan,
+    run: Run,
+}
+
+impl Cluster {
+    /// Starts it, up to nodes that lack nothing but a pod network.
+    pub(crate) fn start(plan: Plan, report: &mut Report) -> Result<Self> {
+        let began = Instant::now();
+        let archives = images::make()?;
+        let mut run = Run::new(Kind::Kubernetes)?;
+        if plan.keep {
+            run.keep();
+            fs::write(run.directory().join(KEPT_FILE), "")?;
+        }
+        report.did("images", began);
+        let began = Instant::now();
+        let fabric = Fabric::new(&run, Layout::OneLan)?;
+        let mut nodes = (1..=plan.nodes)
+            .map(|number| Node::new(&run, &fabric, number))
+            .collect::<Result<Vec<_>>>()?;
+        for node in &mut nodes {
+            plan.containerd.start(node)?;
+        }
+        let mut control = start_beside(&run, &fabric, &nodes, &archives, plan)?;
+        report.did("control plane, containerd on each node, images loaded", began);
+        let began = Instant::now();
+        for node in &mut nodes {
+            kubelet::start(node, &control.certificates)?;
+        }
+        let count = nodes.len();
+        let mut members = Vec::new();
+        control.wait("nodes with pod networks", |control| {
+            members = read_members(&control.kubectl)?;
+            ensure!(members.len() == count, "{} of {count} nodes", members.len());
+            Ok(())
+        })?;
+        for member in &members {
+            for (cidr, address) in member.pod_cidrs.iter().zip(&member.addresses) {
+                control.namespace.ip(&format!("route add {cidr} via {address}"))?;
+            }
+        }
+        report.did("kubelets, with pod networks given", began);
+        Ok(Self { nodes, members, control, fabric, plan, run })
+    }
+
+    /// Asserts that nodes are not Ready, for want of a pod network.
+    pub(crate) fn assert_not_ready(&self) -> Result<String> {
+        wait_until("nodes that lack a network", READY_TIME_MAX, || {
+            for node in self.get_nodes()? {
+                let conditions = node["status"]["conditions"].as_array().context("conditions")?;
+                let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+                let message = ready.and_then(|ready| ready["message"].as_str()).unwrap_or_default();
+                ensure!(!condition(&node, "Ready"), "{} is Ready", node["metadata"]["name"]);
+                ensure!(message.contains("NetworkPluginNotReady"), "not ready: {message}");
+            }
+            Ok(format!("{} nodes wait for the network plugin", self.nodes.len()))
+        })
+    }
+
+    /// Sets up the pod network; waits until every node is Ready.
+    pub(crate) fn install_network(&mut self) -> Result<String> {
+        self.plan.network.install(&mut self.nodes, &self.members, self.plan.containerd)?;
+        wait_until("nodes that are Ready", READY_TIME_MAX, || {
+            for node in self.get_nodes()? {
+                ensure!(condition(&node, "Ready"), "{} is not Ready", node["metadata"]["name"]);
+            }
+            Ok(())
+        })?;
+        Ok(format!("{} nodes", self.nodes.len()))
+    }
+
+    /// Starts kube-proxy on each node, and CoreDNS.
+    pub(crate) fn start_services(&mut self) -> Result<String> {
+        for node in &mut self.nodes {
+            proxy::start(node, &self.control.certificates, self.plan.proxy)?;
+        }
+        self.control.kubectl.apply(&dns::objects())?;
+        self.control.kubectl.wait_for_pods(dns::NAMESPACE, READY_TIME_MAX)?;
+        Ok("Ready".to_owned())
+    }
+
+    /// What the pod network keeps on each node.
+    pub(crate) fn kept(&self) -> Result<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for node in &self.nodes {
+            let kept = self.plan.network.kept(node).with_context(|| node.name.clone())?;
+            all.extend(kept.into_iter().map(|what| format!("{}: {what}", node.name)));
+        }
+        Ok(all)
+    }
+
+    /// Copies all logs to where they outlive the cluster, and returns that directory.
+    pub(crate) fn save_logs(&self) -> Result<PathBuf> {
+        let name = self.plan.name().replace(", ", "-").replace(' ', "-");
+        let directory = programs::directory()?.join("logs").join(name);
+        let control = [("control", &self.control.directory)];
+        let nodes = self.nodes.iter().map(|node| (node.name.as_str(), &node.directory));
+        for (name, from) in nodes.chain(control) {
+            fs::create_dir_all(directory.join(name))?;
+            for entry in fs::read_dir(from)?.flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|extension| extension == "log") {
+                    fs::copy(&path, directory.join(name).join(entry.file_name()))?;
+                }
+            }
+        }
+        Ok(directory)
+    }
+
+    /// Commands for a cluster that stays.
+    pub(crate) fn look_around(&self) -> Result<String> {
+        let path = self.control.namespace.path();
+        let (path, kubeconfig) = (path.display(), self.control.kubectl.kubeconfig.display());
+        let kubectl = programs::built("kubectl")?;
+        let first = &self.nodes[0];
+        let enter = format!("nsenter -t {} -m -u -n -p", first.enclosure.first());
+        Ok(format!(
+            "It stays up. Look around:\n  \
+             nsenter --net={path} {} --kubeconfig {kubeconfig} get pods -A -o wide\n  \
+             {enter} ip route\n  less {}\nRemove it:\n  cargo xtask e2e --clean",
+            kubectl.display(),
+            self.run.directory().join("node1/kubelet.log").display()
+        ))
+    }
+
+    fn get_nodes(&self) -> Result<Vec<Value>> {
+        let nodes = self.control.kubectl.get("nodes")?;
+        Ok(nodes["items"].as_array().context("items")?.clone())
+    }
+}
+
+/// Starts the control plane while the nodes load their images.
+fn start_beside(
+    run: &Run,
+    fabric: &Fabric,
+    nodes: &[Node],
+    archives: &[PathBuf],
+    plan: Plan,
+) -> Result<Control> {
+    thread::scope(|scope| {
+        let imports: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(|| plan.containerd.import(node, archives)))
+            .collect();
+        // On this thread: its services end with it.
+        let control = Control::start(run, fabric);
+        for import in imports {
+            import.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        control
+    })
+}
+
+/// The nodes that have pod networks of both families.
+fn read_members(kubectl: &Kubectl) -> Result<Vec<Member>> {
+    let nodes = kubectl.get("nodes")?;
+    let items = nodes["items"].as_array().context("items")?;
+    let member = |node: &Value| {
+        let cidrs = texts(&node["spec"]["podCIDRs"]);
+        let addresses = node["status"]["addresses"].as_array()?.iter();
+        let internal = addresses.filter(|address| address["type"] == "InternalIP");
+        let addresses: Vec<String> =
+            internal.filter_map(|a| a["address"].as_str().map(str::to_owned)).collect();
+        let name = node["metadata"]["name"].as_str()?.to_owned();
+        let is_whole = cidrs.len() == 2 && addresses.len() == 2;
+        is_whole.then_some(Member { name, addresses, pod_cidrs: cidrs })
+    };
+    Ok(items.iter().filter_map(member).collect())
+}
+
+/// The strings of an array.
+fn texts(array: &Value) -> Vec<String> {
+    let items = array.as_array().into_iter().flatten();
+    items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}

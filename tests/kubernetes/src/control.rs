@@ -1,0 +1,182 @@
+//! The control plane: etcd, API server, controllers, scheduler, on a machine of its own.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use harness::cluster::CLUSTER_CIDRS;
+use harness::command::Process;
+use harness::fabric::Fabric;
+use harness::namespace::Namespace;
+use harness::run::Run;
+use harness::wait::wait_until;
+
+use crate::addresses::{CONTROL, SERVICE_CIDRS};
+use crate::certificates::Certificates;
+use crate::kubectl::Kubectl;
+use crate::programs;
+
+const START_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// The control plane.
+#[derive(Debug)]
+pub(crate) struct Control {
+    services: Vec<(String, Process)>,
+    /// Its network.
+    pub(crate) namespace: Namespace,
+    pub(crate) directory: PathBuf,
+    pub(crate) certificates: Certificates,
+    pub(crate) kubectl: Kubectl,
+    keep: bool,
+}
+
+impl Control {
+    /// Starts it and waits until the API server is ready.
+    pub(crate) fn start(run: &Run, fabric: &Fabric) -> Result<Self> {
+        let namespace = Namespace::new(&format!("{}-control", run.name()), run.is_kept())?;
+        fabric.plug("control", &namespace, 1)?;
+        let [ipv4, ipv6] = CONTROL;
+        namespace.ip(&format!(
+            "address add {ipv4}/24 dev eth0\naddress add {ipv6}/64 dev eth0\n\
+             route add default via 192.168.1.1\nroute add default via fd00:1::1"
+        ))?;
+        let directory = run.directory().join("control");
+        fs::create_dir_all(&directory)?;
+        let certificates = Certificates::new(&directory)?;
+        let kubeconfig = directory.join("admin.kubeconfig");
+        certificates.kubeconfig(&kubeconfig, &["kubernetes-admin", "system:masters"])?;
+        let kubectl = Kubectl::new(&namespace, kubeconfig)?;
+        let keep = run.is_kept();
+        let services = Vec::new();
+        let mut control = Self { services, namespace, directory, certificates, kubectl, keep };
+        control.start_api_server()?;
+        control.start_controllers()?;
+        Ok(control)
+    }
+
+    fn start_api_server(&mut self) -> Result<()> {
+        let data = self.directory.join("etcd");
+        let data = format!("--data-dir={}", data.display());
+        // A crash of the machine ends the cluster anyway.
+        let etcd = ["--unsafe-no-fsync", "--logger=zap", "--log-level=warn", &data];
+        self.spawn("etcd", programs::installed("etcd")?, &etcd.map(OsString::from))?;
+        let file =
+            |flag: &str, name: &str| format!("--{flag}={}", self.certificates.path(name).display());
+        let flags = [
+            "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+            format!("--advertise-address={}", CONTROL[0]),
+            "--bind-address=::".to_owned(),
+            format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
+            file("service-account-key-file", "accounts.pub"),
+            file("service-account-signing-key-file", "accounts.key"),
+            file("client-ca-file", "ca.crt"),
+            file("tls-cert-file", "apiserver.crt"),
+            file("tls-private-key-file", "apiserver.key"),
+            file("kubelet-client-certificate", "kubelet-client.crt"),
+            file("kubelet-client-key", "kubelet-client.key"),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--allow-privileged=true".to_owned(),
+        ];
+        let program = programs::built("kube-apiserver")?;
+        self.spawn("kube-apiserver", program, &flags.map(OsString::from))?;
+        self.wait("the API server", |control| {
+            control.kubectl.run("get --raw=/readyz --request-timeout=5s").map(drop)
+        })
+    }
+
+    fn start_controllers(&mut self) -> Result<()> {
+        for name in ["kube-controller-manager", "kube-scheduler"] {
+            let user = format!("system:{name}");
+            self.certificates.kubeconfig(&self.kubeconfig(name), &[&user, ""])?;
+        }
+        let flag = |name: &str, value: PathBuf| format!("--{name}={}", value.display());
+        let kubeconfig = |name: &str| flag("kubeconfig", self.kubeconfig(name));
+        let flags = [
+            kubeconfig("kube-controller-manager"),
+            "--leader-elect=false".to_owned(),
+            "--allocate-node-cidrs=true".to_owned(),
+            format!("--cluster-cidr={}", CLUSTER_CIDRS.join(",")),
+            "--node-cidr-mask-size-ipv4=24".to_owned(),
+            "--node-cidr-mask-size-ipv6=64".to_owned(),
+            format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
+            flag("service-account-private-key-file", self.certificates.path("accounts.key")),
+            flag("root-ca-file", self.certificates.path("ca.crt")),
+            "--use-service-account-credentials=true".to_owned(),
+        ];
+        let scheduler = [kubeconfig("kube-scheduler"), "--leader-elect=false".to_owned()];
+        for (name, flags) in
+            [("kube-controller-manager", &flags[..]), ("kube-scheduler", &scheduler[..])]
+        {
+            let flags: Vec<OsString> = flags.iter().map(OsString::from).collect();
+            self.spawn(name, programs::built(name)?, &flags)?;
+        }
+        // Without it the API server refuses pods.
+        self.wait("the default service account", |control| {
+            control.kubectl.run("get serviceaccount default").map(drop)
+        })
+    }
+
+    /// Waits for something; the end of a service is an error at once.
+    pub(crate) fn wait(
+        &mut self,
+        what: &str,
+        mut check: impl FnMut(&Self) -> Result<()>,
+    ) -> Result<()> {
+        let ended = wait_until(what, START_TIME_MAX, || {
+            for (name, service) in &mut self.services {
+                if service.has_ended() {
+                    return Ok(Some(name.clone()));
+                }
+            }
+            check(self).map(|()| None)
+        })?;
+        match ended {
+            None => Ok(()),
+            Some(name) => bail!("{name} has ended: {}", self.tail(&name)),
+        }
+    }
+
+    fn kubeconfig(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.kubeconfig"))
+    }
+
+    fn spawn(&mut self, name: &str, program: PathBuf, flags: &[OsString]) -> Result<()> {
+        ensure!(program.exists(), "{} is missing", program.display());
+        let log = File::create(self.directory.join(format!("{name}.log")))?;
+        let mut command = self.namespace.service(program, !self.keep);
+        command.args(flags).current_dir(&self.directory).stdin(Stdio::null());
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("nsenter")?;
+        self.services.push((name.to_owned(), Process::new(child)));
+        Ok(())
+    }
+
+    fn tail(&self, name: &str) -> String {
+        let log = fs::read_to_string(self.directory.join(format!("{name}.log")));
+        tail(&log.unwrap_or_default())
+    }
+}
+
+/// The last lines of a log.
+pub(crate) fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // What depends on others goes first.
+        for (_, service) in self.services.iter_mut().rev() {
+            if self.keep {
+                service.let_go();
+            } else {
+                service.kill();
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `kubectl`, as a person at the control plane uses it.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use harness::command;
+use harness::namespace::Namespace;
+use harness::wait::wait_until;
+use serde_json::Value;
+
+use crate::programs;
+
+/// States of a container from which it does not come back by itself.
+const HOPELESS: [&str; 6] = [
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CrashLoopBackOff",
+];
+
+/// `kubectl` with administrator's rights.
+#[derive(Clone, Debug)]
+pub(crate) struct Kubectl {
+    namespace: Namespace,
+    program: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    pub(crate) fn new(namespace: &Namespace, kubeconfig: PathBuf) -> Result<Self> {
+        let program = programs::built("kubectl")?;
+        Ok(Self { namespace: namespace.clone(), program, kubeconfig })
+    }
+
+    /// The command, ended after a minute.
+    fn command(&self) -> Command {
+        self.as_administrator(self.namespace.command(&self.program.to_string_lossy()))
+    }
+
+    /// The command for what stays until it is killed.
+    pub(crate) fn service(&self) -> Command {
+        self.as_administrator(self.namespace.service(&self.program, true))
+    }
+
+    fn as_administrator(&self, mut command: Command) -> Command {
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
+        command
+    }
+
+    /// Runs it with arguments given as words, and returns its standard output.
+    pub(crate) fn run(&self, words: &str) -> Result<String> {
+        command::run(self.command().args(words.split_whitespace()))
+    }
+
+    /// Objects as the API has them.
+    pub(crate) fn get(&self, words: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.run(&format!("get -o json {words}"))?)?)
+    }
+
+    /// Creates or changes objects.
+    pub(crate) fn apply(&self, objects: &[Value]) -> Result<()> {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let mut apply = self.command();
+        apply.args(["apply", "--server-side", "--filename", "-"]);
+        let output = command::feed(&mut apply, &list.to_string())?;
+        command::checked(&apply, &output).map(drop)
+    }
+
+    /// Runs a program in a pod.
+    pub(crate) fn exec(&self, namespace: &str, pod: &str, program: &[&str]) -> Result<String> {
+        let mut exec = self.command();
+        exec.args(["exec", "--namespace", namespace, pod, "--"]).args(program);
+        command::run(&mut exec)
+    }
+
+    /// Waits until all pods of a namespace are Ready. A pod that never will be is an error at once.
+    pub(crate) fn wait_for_pods(&self, namespace: &str, timeout: Duration) -> Result<Value> {
+        let mut hopeless = None;
+        let pods = wait_until("pods that are Ready", timeout, || {
+            let pods = self.get(&format!("pods --namespace {namespace}"))?;
+            let items = pods["items"].as_array().context("items")?;
+            hopeless = items.iter().find_map(is_hopeless);
+            if hopeless.is_some() {
+                return Ok(pods);
+            }
+            ensure!(!items.is_empty(), "no pods in {namespace}");
+            for pod in items {
+                ensure!(condition(pod, "Ready"), "{} is not Ready", pod["metadata"]["name"]);
+            }
+            Ok(pods)
+        });
+        if let Some((pod, why)) = hopeless {
+            let logs = self.run(&format!("logs --namespace {namespace} {pod} --tail=5"));
+            bail!("{why}\n{}", logs.unwrap_or_default());
+        }
+        pods.with_context(|| {
+            let events = self.run(&format!("get events --namespace {namespace}"));
+            format!("pods in {namespace}; events:\n{}", events.unwrap_or_default())
+        })
+    }
+}
+
+/// Whether a condition of an object is true.
+pub(crate) fn condition(object: &Value, kind: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == kind && c["status"] == "True"))
+}
+
+/// The name of a pod that never will be Ready, and why.
+fn is_hopeless(pod: &Value) -> Option<(String, String)> {
+    let containers = pod["status"]["containerStatuses"].as_array()?;
+    let waiting = containers.iter().map(|container| &container["state"]["waiting"]);
+    let found = waiting
+        .into_iter()
+        .find(|waiting| HOPELESS.iter().any(|reason| waiting["reason"] == *reason))?;
+    let name = pod["metadata"]["name"].as_str()?.to_owned();
+    let why = format!("pod {name}: {}: {}", found["reason"], found["message"]);
+    Some((name, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_missing_image_is_hopeless() {
+        let pod = |reason: &str| {
+            json!({"metadata": {"name": "a"}, "status": {"containerStatuses": [
+                {"state": {"waiting": {"reason": reason, "message": "m"}}}
+            ]}})
+        };
+        assert!(is_hopeless(&pod("ImagePullBackOff")).is_some());
+        assert!(is_hopeless(&pod("ContainerCreating")).is_none());
+    }
+}

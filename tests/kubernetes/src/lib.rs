@@ -1,0 +1,22 @@
+//! A real Kubernetes cluster on one machine, and what must hold in it. Nodes and the control plane are
+//! namespaces; what runs on them is what runs on any node.
+
+mod addresses;
+mod certificates;
+mod checks;
+mod cli;
+mod cluster;
+mod containerd;
+mod control;
+mod dns;
+mod images;
+mod kubectl;
+mod kubelet;
+mod network;
+mod node;
+mod programs;
+mod proxy;
+mod report;
+mod suite;
+
+pub use cli::main;

@@ -1,0 +1,113 @@
+//! The pod network of a cluster.
+
+mod bridge;
+mod podwire;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use harness::cluster::Mode;
+use serde_json::Value;
+
+use crate::containerd::Containerd;
+use crate::node::{NETWORKS, Node};
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// The CNI project's `bridge`, and routes between the nodes: shows what a cluster can do without us.
+    Bridge,
+    /// Ours, with agents that are started by hand.
+    Podwire(Mode),
+}
+
+/// As the command line has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The CNI project's bridge plugin, with routes between the nodes
+    Bridge,
+    /// Ours
+    Podwire,
+}
+
+/// A node as the API server has it, once it has its pod networks.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    /// IPv4 first.
+    pub(crate) addresses: Vec<String>,
+    /// IPv4 first.
+    pub(crate) pod_cidrs: Vec<String>,
+}
+
+impl Network {
+    /// As tables show it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Bridge => "bridge".to_owned(),
+            Self::Podwire(mode) => format!("podwire {}", mode.name()),
+        }
+    }
+
+    /// Sets it up on all nodes. Configurations come last: with them a node is Ready.
+    pub(crate) fn install(
+        self,
+        nodes: &mut [Node],
+        members: &[Member],
+        containerd: Containerd,
+    ) -> Result<()> {
+        for node in nodes.iter_mut() {
+            let own = members.iter().find(|member| member.name == node.name);
+            let own = own.with_context(|| format!("{} is no member", node.name))?;
+            let plugins = match self {
+                Self::Bridge => bridge::install(node, own, members)?,
+                Self::Podwire(mode) => podwire::install(node, members, mode)?,
+            };
+            configure(node, &plugins, containerd.cni_version())?;
+        }
+        Ok(())
+    }
+
+    /// First words of what it keeps for each pod.
+    pub(crate) fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Bridge => &["interface", "lease"],
+            Self::Podwire(_) => &["interface", "file", "entry", "link"],
+        }
+    }
+
+    /// What the network keeps on a node: each entry disappears with its pod.
+    pub(crate) fn kept(self, node: &Node) -> Result<Vec<String>> {
+        let mut kept = match self {
+            Self::Bridge => bridge::kept(node),
+            Self::Podwire(_) => podwire::kept(node)?,
+        };
+        let links = node.json("ip -json link show type veth")?;
+        let names = links.as_array().into_iter().flatten();
+        kept.extend(names.map(|link| format!("interface {}", link["ifname"])));
+        kept.sort();
+        Ok(kept)
+    }
+}
+
+/// Writes the configuration, complete from its first moment on. containerd 1.6 does not notice files that
+/// are moved there from another directory.
+fn configure(node: &Node, plugin: &Value, version: &str) -> Result<()> {
+    let list = serde_json::json!({
+        "cniVersion": version,
+        "name": "pods",
+        "plugins": [plugin, {"type": "portmap", "capabilities": {"portMappings": true}}],
+    });
+    let directory: PathBuf = node.inside(NETWORKS);
+    let (hidden, file) = (directory.join(".new"), directory.join("05-pods.conflist"));
+    fs::write(&hidden, list.to_string())?;
+    Ok(fs::rename(hidden, file)?)
+}
+
+/// Names of the files in a directory of a node.
+fn files(node: &Node, directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(node.inside(directory)).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
