@@ -1,5 +1,5 @@
 module podwire/tests/kubernetes/go/containerd
 
-go 1.26.0
+go 1.26.8
 
 require github.com/containerd/containerd/v2 v2.3.7
