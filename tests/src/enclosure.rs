@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -40,6 +40,11 @@ impl Enclosure {
         let mut unshare = namespace.service("unshare", ends_with_caller);
         unshare.args(["--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         unshare.args(["--propagation", "private", "sh", "-c", script, "sh"]);
+        unshare.stdin(Stdio::null()).stdout(Stdio::null());
+        if !ends_with_caller {
+            // Who reads what the caller prints would wait for the end of the enclosure.
+            unshare.stderr(Stdio::null());
+        }
         let child = unshare.arg(ready).args(arguments).spawn().context("nsenter")?;
         let mut holder = Process::new(child);
         wait_until("the room", START_TIME_MAX, || {

@@ -78,7 +78,8 @@ pub(crate) fn build() -> Result<()> {
         is_whole = false;
         let mut step = Step::start(format!("building {} {}", program.file, program.module));
         let mut go = go(program.module)?;
-        let verb: &[&str] = if out.ends_with("e2e.test") { &["test", "-c", "-vet=off"] } else { &["build"] };
+        let verb: &[&str] =
+            if out.ends_with("e2e.test") { &["test", "-c", "-vet=off"] } else { &["build"] };
         go.args(verb).args(["-v"]).args(FLAGS).arg("-ldflags").arg(&flags);
         go.arg("-o").arg(&out).arg(program.package);
         command::stream(&mut go, |line| {

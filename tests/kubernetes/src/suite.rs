@@ -89,7 +89,7 @@ fn command(cluster: &Cluster, set: &Set, skips: &[Skip], processes: u32) -> Resu
     let mut ginkgo = cluster.control.namespace.service("timeout", true);
     ginkgo.args(["--kill-after=10", &seconds.to_string()]).arg(programs::built("ginkgo")?);
     ginkgo.args([format!("--procs={processes}"), format!("--timeout={MINUTES_MAX}m")]);
-    ginkgo.args(["--no-color", "--output-interceptor-mode=none"]);
+    ginkgo.args(["--no-color", "-v"]);
     ginkgo.arg(format!("--focus={}", set.focus));
     ginkgo.args(skips.iter().map(|skip| format!("--skip={}", skip.name)));
     ginkgo.arg(programs::built("e2e.test")?).arg("--");
