@@ -26,11 +26,12 @@ const STAND_INS: [&str; 2] = [
 
 /// Programs of the distribution that specifications run. Those of busybox are the rest: its `wget` cannot
 /// look up names, and its shell prefers its own programs.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("bash", "bin/bash"),
     ("dash", "bin/sh"),
     ("curl", "usr/bin/curl"),
     ("dig", "usr/bin/dig"),
+    ("getent", "usr/bin/getent"),
     ("nslookup", "usr/bin/nslookup"),
     ("nc.openbsd", "usr/bin/nc"),
     ("ip", "usr/bin/ip"),
