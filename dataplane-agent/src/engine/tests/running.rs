@@ -11,7 +11,7 @@ struct Running {
     events: Option<mpsc::Sender<Event>>,
     stop: oneshot::Sender<()>,
     engine: JoinHandle<()>,
-    _nodes: mpsc::Sender<Result<Vec<crate::model::Node>, crate::nodes::NodeFileError>>,
+    _nodes: mpsc::Sender<crate::nodes::source::News>,
     _directory: TempDir,
 }
 
