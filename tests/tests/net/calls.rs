@@ -73,6 +73,8 @@ fn traced(node: &Node, verb: &str, netns: &Path, more: &serde_json::Value) -> Re
     strace.arg("-f").arg("-o").arg(&file).arg(binaries::plugin()?);
     strace.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", "traced");
     strace.env("CNI_NETNS", netns).env("CNI_IFNAME", "eth0").env("CNI_PATH", "/nonexistent");
+    // Where cargo has the loader look for libraries: a directory after the other.
+    strace.env_remove("LD_LIBRARY_PATH");
     let mut configuration = node.cni_configuration();
     for (key, value) in more.as_object().context("an object")? {
         configuration[key] = value.clone();

@@ -77,6 +77,9 @@ fn list(directory: &Path, with_content: bool, into: &mut Vec<String>) -> Result<
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
+        if entry.file_name() == LAST_SWEEP {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
             into.push(format!("{}/", path.display()));
             list(&path, with_content, into)?;
@@ -91,6 +94,9 @@ fn list(directory: &Path, with_content: bool, into: &mut Vec<String>) -> Result<
 }
 
 // What may differ, and why. Everything else is compared.
+
+/// What the agent's last sweep has not found, which is true until the next one.
+const LAST_SWEEP: &str = "missing.json";
 
 const STATES: [&str; 7] = ["REACHABLE", "STALE", "DELAY", "PROBE", "INCOMPLETE", "FAILED", "NOARP"];
 
