@@ -13,7 +13,6 @@ use super::sweep::Locks;
 use crate::failure;
 use crate::kernel::{Action, Kernel, Link, Observed};
 use crate::model::{Model, is_pod_interface};
-use crate::store::{plugin_lock_number, try_plugin_lock};
 
 /// A call is answered within ten seconds; what is left then is for the next GC.
 const TIME_MAX: Duration = Duration::from_secs(8);
@@ -131,18 +130,10 @@ impl<K: Kernel> Engine<K> {
         collected: &mut Collected,
     ) -> (BTreeSet<String>, BTreeSet<String>) {
         names.into_iter().partition(|name| {
-            let number = plugin_lock_number(name);
-            if locks.contains_key(&number) {
-                return true;
-            }
-            match try_plugin_lock(&self.socket, name) {
-                Ok(Some(lock)) => locks.insert(number, lock).is_none(),
-                Ok(None) => false,
-                Err(error) => {
-                    collected.failures.push(failure::store(&error));
-                    false
-                }
-            }
+            self.try_lock(locks, name).unwrap_or_else(|error| {
+                collected.failures.push(failure::store(&error));
+                false
+            })
         })
     }
 }

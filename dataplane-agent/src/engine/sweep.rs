@@ -8,7 +8,7 @@ use nix::fcntl::Flock;
 use super::Engine;
 use crate::kernel::{Action, Kernel, Link, Observed};
 use crate::model::{Attached, Model, is_pod_interface};
-use crate::store::{plugin_lock_number, try_plugin_lock};
+use crate::store::{StoreError, plugin_lock_number, try_plugin_lock};
 
 /// Plugins' locks, by their number: one serves many names.
 pub(super) type Locks = BTreeMap<Option<u8>, Flock<File>>;
@@ -75,19 +75,22 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn lock_for_sweep(&self, locks: &mut Locks, name: &str) -> bool {
+        // Where the plugin is at it, the next sweep looks again.
+        self.try_lock(locks, name).unwrap_or_else(|error| {
+            tracing::warn!(%error, interface = name, "cannot sweep");
+            false
+        })
+    }
+
+    /// Whether `locks` has the plugin's lock of an attachment now.
+    pub(super) fn try_lock(&self, locks: &mut Locks, name: &str) -> Result<bool, StoreError> {
         let number = plugin_lock_number(name);
-        if locks.contains_key(&number) {
-            return true;
+        if !locks.contains_key(&number)
+            && let Some(lock) = try_plugin_lock(&self.socket, name)?
+        {
+            locks.insert(number, lock);
         }
-        match try_plugin_lock(&self.socket, name) {
-            Ok(Some(lock)) => locks.insert(number, lock).is_none(),
-            // The plugin is at it: the next sweep.
-            Ok(None) => false,
-            Err(error) => {
-                tracing::warn!(%error, interface = name, "cannot sweep");
-                false
-            }
-        }
+        Ok(locks.contains_key(&number))
     }
 
     pub(super) async fn free(&mut self, name: &str) {

@@ -31,17 +31,23 @@ fn a_restart_takes_over_without_touching_a_program() {
     });
 }
 
+/// With a program at the ingress hook of `pod0`.
+async fn node_with_pod(bpffs: &Path) -> LiveKernel {
+    let mut kernel = node(bpffs).await;
+    run("ip link add pod0 type veth peer pod0p");
+    let attach = Action::Attach {
+        interface: "pod0".to_owned(),
+        hook: LinkHook::Ingress,
+        program: PROGRAM_TO_POD.to_owned(),
+    };
+    kernel.apply(&attach).await.unwrap();
+    kernel
+}
+
 #[test]
 fn another_program_is_exchanged_in_its_pin_and_its_links() {
     isolated(async |bpffs| {
-        let mut kernel = node(bpffs).await;
-        run("ip link add pod0 type veth peer pod0p");
-        let attach = Action::Attach {
-            interface: "pod0".to_owned(),
-            hook: LinkHook::Ingress,
-            program: PROGRAM_TO_POD.to_owned(),
-        };
-        kernel.apply(&attach).await.unwrap();
+        let mut kernel = node_with_pod(bpffs).await;
         let links = link_ids(bpffs);
         let before = kernel.program_ids().unwrap();
         drop(kernel);
@@ -63,14 +69,7 @@ fn another_program_is_exchanged_in_its_pin_and_its_links() {
 #[test]
 fn an_exchange_that_was_cut_short_is_finished() {
     isolated(async |bpffs| {
-        let mut kernel = node(bpffs).await;
-        run("ip link add pod0 type veth peer pod0p");
-        let attach = Action::Attach {
-            interface: "pod0".to_owned(),
-            hook: LinkHook::Ingress,
-            program: PROGRAM_TO_POD.to_owned(),
-        };
-        kernel.apply(&attach).await.unwrap();
+        let kernel = node_with_pod(bpffs).await;
         let links = link_ids(bpffs);
         drop(kernel);
         // The links had been moved to the new program, but its pin not yet renamed.
