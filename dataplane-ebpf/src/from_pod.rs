@@ -40,7 +40,7 @@ fn known(packet: &Packet, config: &Config) -> Option<&'static Flow> {
 }
 
 /// Decides. A function of its own, which reads the packet again, so that the way of known flows is short and
-/// keeps nothing for this one: that is a third of what a packet of theirs costs.
+/// keeps nothing for this one.
 #[inline(never)]
 fn look_closer(ctx: TcContext) -> i32 {
     let packet = &mut Packet::new(&ctx);
