@@ -31,6 +31,17 @@ pub enum Which {
     Of(u32),
 }
 
+/// As [`clean`], and says what was there.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn report(which: Which) -> Result<()> {
+    for name in clean(which)? {
+        println!("removed {name}, which an earlier run left");
+    }
+    Ok(())
+}
+
 /// Removes namespaces with their processes, pins, and directories; returns the names of the runs.
 ///
 /// # Errors

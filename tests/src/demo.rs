@@ -66,11 +66,11 @@ impl Encapsulation {
 pub fn main() -> ExitCode {
     let options = Options::parse();
     let result = if options.clean || options.clean_dead {
-        remove(if options.clean { Which::DeadAndKept } else { Which::Dead }).map(|()| 0)
+        clean::report(if options.clean { Which::DeadAndKept } else { Which::Dead }).map(|()| 0)
     } else if options.worker {
         work(&options)
     } else {
-        remove(Which::Dead).and_then(|()| supervise::run())
+        clean::report(Which::Dead).and_then(|()| supervise::run())
     };
     result.map_or_else(
         |error| {
@@ -79,13 +79,6 @@ pub fn main() -> ExitCode {
         },
         ExitCode::from,
     )
-}
-
-fn remove(which: Which) -> Result<()> {
-    for name in clean::clean(which)? {
-        println!("removed {name}, which an earlier run left");
-    }
-    Ok(())
 }
 
 fn work(options: &Options) -> Result<u8> {

@@ -30,8 +30,11 @@ enum What {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result =
-        if options.worker { work(&options) } else { prepare().and_then(|()| supervise::run()) };
+    let result = if options.worker {
+        work(&options)
+    } else {
+        clean::report(Which::Dead).and_then(|()| supervise::run())
+    };
     result.map_or_else(
         |error| {
             eprintln!("bench: {error:#}");
@@ -39,13 +42,6 @@ fn main() -> ExitCode {
         },
         ExitCode::from,
     )
-}
-
-fn prepare() -> Result<()> {
-    for name in clean::clean(Which::Dead)? {
-        println!("removed {name}, which an earlier run left");
-    }
-    Ok(())
 }
 
 fn work(options: &Options) -> Result<u8> {

@@ -87,11 +87,11 @@ impl Options {
 pub fn main() -> ExitCode {
     let options = Options::parse();
     let result = if options.clean {
-        remove(Which::DeadAndKept).map(|()| 0)
+        clean::report(Which::DeadAndKept).map(|()| 0)
     } else if options.worker {
         work(&options)
     } else {
-        remove(Which::Dead).and_then(|()| supervise::run())
+        clean::report(Which::Dead).and_then(|()| supervise::run())
     };
     result.map_or_else(
         |error| {
@@ -100,13 +100,6 @@ pub fn main() -> ExitCode {
         },
         ExitCode::from,
     )
-}
-
-fn remove(which: Which) -> Result<()> {
-    for name in clean::clean(which)? {
-        println!("removed {name}, which an earlier run left");
-    }
-    Ok(())
 }
 
 fn work(options: &Options) -> Result<u8> {

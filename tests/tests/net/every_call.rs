@@ -262,14 +262,7 @@ fn host_local(node: &Node) -> Value {
     let mut configuration = configuration(node);
     configuration["cniVersion"] = "1.0.0".into();
     let number = node.name.trim_start_matches("node");
-    configuration["ipam"] = json!({
-        "type": "host-local",
-        "dataDir": node.directory.join("leases"),
-        "ranges": [
-            [{ "subnet": format!("10.244.{number}.0/24") }],
-            [{ "subnet": format!("fd00:10:244:{number}::/64") }],
-        ],
-    });
+    configuration["ipam"] = super::ipam::host_local_ranges(node, number);
     configuration
 }
 

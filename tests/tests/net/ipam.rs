@@ -33,15 +33,19 @@ const DELEGATE: u64 = 111;
 /// With addresses of the pod networks that the node with this number has.
 fn host_local(node: &Node, number: u8) -> Value {
     let mut configuration = plain(node);
-    configuration["ipam"] = json!({
+    configuration["ipam"] = host_local_ranges(node, number);
+    configuration
+}
+
+pub(crate) fn host_local_ranges(node: &Node, number: impl std::fmt::Display) -> Value {
+    json!({
         "type": "host-local",
         "dataDir": node.directory.join("leases"),
         "ranges": [
             [{ "subnet": format!("10.244.{number}.0/24") }],
             [{ "subnet": format!("fd00:10:244:{number}::/64") }],
         ],
-    });
-    configuration
+    })
 }
 
 /// The addresses that files of `host-local` reserve.
