@@ -6,6 +6,7 @@
 mod delegate;
 mod lease;
 mod requested;
+mod sizes;
 
 use std::net::IpAddr;
 
@@ -32,10 +33,23 @@ pub(crate) enum Ipam {
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) addresses: Vec<IpAddr>,
+    /// Of the interface.
     pub(crate) mtu: u32,
     /// By the gateway of their family, whoever gave them.
     pub(crate) routes: Vec<Route>,
     pub(crate) dns: Value,
+}
+
+impl Given {
+    fn new(added: Added, routes: Vec<Route>, dns: Value) -> Self {
+        let Added { addresses, mtu, near } = added;
+        match near {
+            Some(near) => {
+                Self { addresses, mtu: near.mtu, routes: sizes::sized(routes, mtu, &near), dns }
+            }
+            None => Self { addresses, mtu, routes, dns },
+        }
+    }
 }
 
 impl Ipam {
@@ -62,9 +76,9 @@ impl Ipam {
     ) -> Result<Given, Failure> {
         match self {
             Self::Pools(requested) => {
-                let Added { addresses, mtu } = ask(Source::Pools(requested.clone()))?;
-                let routes = lease::default_routes(&addresses);
-                Ok(Given { addresses, mtu, routes, dns: Value::Null })
+                let added = ask(Source::Pools(requested.clone()))?;
+                let routes = lease::default_routes(&added.addresses);
+                Ok(Given::new(added, routes, Value::Null))
             }
             Self::Delegate(delegate) => {
                 ask(Source::Announced(Box::new(delegate.delegation()?)))?;
@@ -72,8 +86,8 @@ impl Ipam {
                 *leased = true;
                 let lease = delegate.add()?;
                 fault::done(fault::LEASED);
-                let Added { addresses, mtu } = ask(Source::Leased(lease.addresses))?;
-                Ok(Given { addresses, mtu, routes: lease.routes, dns: lease.dns })
+                let added = ask(Source::Leased(lease.addresses))?;
+                Ok(Given::new(added, lease.routes, lease.dns))
             }
         }
     }

@@ -9,6 +9,6 @@ mod socket;
 mod syscall;
 
 pub(crate) use bpf::{attach, check_pins, pod_entry, programs, remove_link_pins, renamed};
-pub(crate) use facts::PodFacts;
+pub(crate) use facts::{PodFacts, RouteFacts};
 pub(crate) use namespace::{inside, open_namespace};
 pub(crate) use netlink::{LinkFacts, Made, Netlink, Pair};

@@ -7,6 +7,7 @@
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -134,8 +135,21 @@ pub enum Reply {
 pub struct Added {
     /// The pod's addresses, IPv4 first; each is used as a /32 or /128. None to [`Source::Announced`].
     pub addresses: Vec<IpAddr>,
-    /// MTU of the pod's interface, in bytes.
+    /// Largest IP packet, in bytes, that reaches every pod of the cluster.
     pub mtu: u32,
+    /// The pods that larger ones reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<Near>,
+}
+
+/// The pods of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Near {
+    /// Largest IP packet between them, in bytes.
+    pub mtu: u32,
+    /// The node's pod networks.
+    pub cidrs: Vec<IpNet>,
 }
 
 /// What a GC did.

@@ -103,6 +103,13 @@ impl AddResult {
             for interface in document["interfaces"].as_array_mut().into_iter().flatten() {
                 interface.as_object_mut().map(|interface| interface.remove("mtu"));
             }
+            for route in document["routes"].as_array_mut().into_iter().flatten() {
+                let is_old = |key: &String| ["dst", "gw"].contains(&key.as_str());
+                route
+                    .as_object_mut()
+                    .into_iter()
+                    .for_each(|route| route.retain(|key, _| is_old(key)));
+            }
         }
         if !version.starts_with("1.") {
             for (entry, ip) in document["ips"].as_array_mut().into_iter().flatten().zip(&self.ips) {
@@ -200,6 +207,10 @@ mod tests {
         assert_eq!(new["routes"][1], json!({"dst": "::/0", "gw": "fe80::1"}));
         assert!(new["interfaces"][1]["mtu"].is_null(), "{new}");
         assert_eq!(result().to_json("1.1.0")["interfaces"][1]["mtu"], 1450);
+        let mut sized = result();
+        sized.routes[0].mtu = Some(1400);
+        assert_eq!(sized.to_json("1.1.0")["routes"][0]["mtu"], 1400);
+        assert_eq!(sized.to_json("1.0.0")["routes"][0]["mtu"], Value::Null);
         let old = result().to_json("0.4.0");
         assert_eq!(old["ips"][0]["version"], "4");
         assert_eq!(old["ips"][1]["version"], "6");

@@ -33,8 +33,10 @@ pub struct Compiled {
     pub state: State,
     /// The devices that own the node's addresses, or those that the operator named.
     pub uplinks: Vec<String>,
-    /// MTU of every pod's interface.
+    /// Largest IP packet that reaches every pod.
     pub pod_mtu: u32,
+    /// Largest IP packet between pods of this node, and MTU of their interfaces; not below `pod_mtu`.
+    pub near_mtu: u32,
     /// How each other node is reached.
     pub peers: Vec<Peer>,
     /// Why pods cannot be made, though the data plane is as it should be.
@@ -60,6 +62,7 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     compiled.peers = model.peers().map(|peer| paths.peer(peer)).collect();
     let narrowest = paths.narrowest(model);
     compiled.pod_mtu = narrowest.pod_mtu;
+    compiled.near_mtu = paths.uplink_mtu();
     compiled.problems = uplink_problems(model, own, &uplinks, observed);
     compiled.problems.extend(paths.problems(&compiled.peers));
     compiled.obstacle = narrowest.obstacle(own);

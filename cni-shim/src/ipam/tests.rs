@@ -119,8 +119,10 @@ fn lease_of(ipam: &Ipam, refuse: bool) -> (Result<Given, Failure>, Vec<Source>, 
         asked.borrow_mut().push(source.clone());
         match source {
             Source::Leased(_) if refuse => Err(failure(ADDRESS_IN_USE, "in use", "")),
-            Source::Leased(addresses) => Ok(Added { addresses, mtu: 1450 }),
-            Source::Pools(_) | Source::Announced(_) => Ok(Added { addresses: vec![], mtu: 1450 }),
+            Source::Leased(addresses) => Ok(Added { addresses, mtu: 1450, near: None }),
+            Source::Pools(_) | Source::Announced(_) => {
+                Ok(Added { addresses: vec![], mtu: 1450, near: None })
+            }
         }
     };
     let mut leased = false;

@@ -14,7 +14,9 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
+};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink::{LinkFacts, Netlink};
@@ -27,10 +29,19 @@ use crate::protocol::Failure;
 pub(crate) struct PodFacts {
     pub(crate) link: LinkFacts,
     pub(crate) addresses: BTreeSet<IpNet>,
-    /// Destinations and gateways of the routes by this interface.
-    pub(crate) routes: BTreeSet<(IpNet, Option<IpAddr>)>,
+    /// The routes by this interface.
+    pub(crate) routes: BTreeSet<RouteFacts>,
     /// The permanent ones.
     pub(crate) neighbours: BTreeMap<IpAddr, [u8; 6]>,
+}
+
+/// A route.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RouteFacts {
+    pub(crate) dst: IpNet,
+    pub(crate) gateway: Option<IpAddr>,
+    /// None: that of the interface.
+    pub(crate) mtu: Option<u32>,
 }
 
 impl Netlink {
@@ -103,7 +114,7 @@ fn address(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(ip, message.header.prefix_len).ok()
 }
 
-fn route(message: &RouteMessage, index: u32) -> Option<(IpNet, Option<IpAddr>)> {
+fn route(message: &RouteMessage, index: u32) -> Option<RouteFacts> {
     if !message.attributes.contains(&RouteAttribute::Oif(index)) {
         return None;
     }
@@ -117,7 +128,15 @@ fn route(message: &RouteMessage, index: u32) -> Option<(IpNet, Option<IpAddr>)> 
         _ => None,
     })?;
     let length = message.header.destination_prefix_length;
-    Some((IpNet::new(destination, length).ok()?, gateway))
+    let metrics = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    let mtu = metrics.into_iter().flatten().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    Some(RouteFacts { dst: IpNet::new(destination, length).ok()?, gateway, mtu })
 }
 
 fn destination(message: &RouteMessage) -> Option<IpAddr> {

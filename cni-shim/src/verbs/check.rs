@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::agent;
 use crate::error::{CHECK_FAILED, Context as _, DECODE, INVALID_CONFIG, failure};
 use crate::ipam;
-use crate::kernel::{self, LinkFacts, Netlink, PodFacts};
+use crate::kernel::{self, LinkFacts, Netlink, PodFacts, RouteFacts};
 use crate::names::{Hook, Pins};
 use crate::protocol::Failure;
 use crate::request::{Config, Environment};
@@ -82,7 +82,8 @@ fn pod_side(
             return Err(differs(format!("{ip} is not on {ifname}")));
         }
         let gateway = gateway(*ip);
-        if gateway.is_ipv4() && !pod.routes.contains(&(gateway.into(), None)) {
+        let to_gateway = |r: &RouteFacts| r.dst == IpNet::from(gateway) && r.gateway.is_none();
+        if gateway.is_ipv4() && !pod.routes.iter().any(to_gateway) {
             return Err(differs(format!("the route to {gateway} is gone")));
         }
         match pod.neighbours.get(&gateway) {
@@ -98,17 +99,27 @@ fn pod_side(
     }
     // Those of other plugins in the chain are theirs to check.
     let ours = |route: &&Route| route.gw == Some(gateway(route.dst.addr()));
-    match previous.routes.iter().filter(ours).find(|r| !pod.routes.contains(&(r.dst, r.gw))) {
-        Some(Route { dst, .. }) => {
-            let gateway = gateway(dst.addr());
-            let what = if dst.prefix_len() == 0 {
-                "default route".to_owned()
-            } else {
-                format!("route to {dst}")
-            };
-            Err(differs(format!("the {what} by {gateway} is gone")))
+    previous.routes.iter().filter(ours).try_for_each(|wanted| route(pod, wanted))
+}
+
+/// A route that ADD set. Results before 1.1.0 do not tell its MTU.
+fn route(pod: &PodFacts, wanted: &Route) -> Result<(), Failure> {
+    let dst = wanted.dst;
+    let what = match dst.prefix_len() {
+        0 => "default route".to_owned(),
+        _ => format!("route to {dst}"),
+    };
+    let is_it = |route: &&RouteFacts| route.dst == dst && route.gateway == wanted.gw;
+    let found: Vec<&RouteFacts> = pod.routes.iter().filter(is_it).collect();
+    let gateway = gateway(dst.addr());
+    match (found.first(), wanted.mtu) {
+        (None, _) => Err(differs(format!("the {what} by {gateway} is gone"))),
+        (Some(first), Some(mtu)) if found.iter().all(|route| route.mtu != Some(mtu)) => {
+            let has =
+                first.mtu.map_or_else(|| "that of the interface".to_owned(), |mtu| mtu.to_string());
+            Err(differs(format!("MTU of the {what} by {gateway}: {has}, not {mtu}")))
         }
-        None => Ok(()),
+        (Some(_), _) => Ok(()),
     }
 }
 

@@ -148,7 +148,8 @@ impl<'a> Paths<'a> {
         })
     }
 
-    fn uplink_mtu(&self) -> u32 {
+    /// Of the narrowest uplink.
+    pub(super) fn uplink_mtu(&self) -> u32 {
         let mtu = self.uplinks.iter().map(|link| link.mtu).min();
         self.limited(mtu.unwrap_or(UPLINK_MTU_UNKNOWN))
     }

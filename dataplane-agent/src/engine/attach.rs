@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cni_shim::delegation::Delegation;
-use cni_shim::protocol::{AddCall, Added, DelCall, Failure, Source};
+use cni_shim::protocol::{AddCall, Added, DelCall, Failure, Near, Source};
 use dataplane_core::abi::names::{PROGRAM_FROM_POD, PROGRAM_TO_POD};
 use dataplane_core::abi::{Addr, PodEntry};
 
@@ -40,7 +40,14 @@ impl<K: Kernel> Engine<K> {
             self.take_back(&name, &attached).await;
             return Err(failure);
         }
-        Ok(Added { addresses: attached.addresses, mtu: self.compiled.pod_mtu })
+        Ok(Added { addresses: attached.addresses, mtu: self.compiled.pod_mtu, near: self.near() })
+    }
+
+    /// The pods of this node, where larger packets reach them than reach all.
+    fn near(&self) -> Option<Near> {
+        let own = self.model.own()?;
+        (self.compiled.near_mtu > self.compiled.pod_mtu)
+            .then(|| Near { mtu: self.compiled.near_mtu, cidrs: own.pod_cidrs.clone() })
     }
 
     /// Takes the addresses of an attachment back.

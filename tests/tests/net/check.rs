@@ -116,6 +116,39 @@ fn add_and_check_in_older_versions() {
     });
 }
 
+/// With VXLAN what leads to other nodes has a smaller MTU than the interface.
+#[test]
+fn check_compares_the_mtu_of_routes() {
+    Cluster::builder(Mode::Vxlan).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let pod = node.bare_pod()?;
+        let netns = pod.netns();
+        let call = |command| CniCall { command, container_id: &pod.container_id, netns: &netns };
+        let mut configuration = node.cni_configuration();
+        configuration["cniVersion"] = "1.1.0".into();
+        let result = node.cni_with(&call("ADD"), &configuration)?;
+        let result = result.map_err(|error| anyhow!("ADD: {error}"))?;
+        ensure!(result["interfaces"][1]["mtu"] == 1500, "{result}");
+        let routes = json!([
+            { "dst": "0.0.0.0/0", "gw": "169.254.1.1", "mtu": 1450 },
+            { "dst": "10.244.1.0/24", "gw": "169.254.1.1" },
+            { "dst": "::/0", "gw": "fe80::1", "mtu": 1450 },
+            { "dst": "fd00:10:244:1::/64", "gw": "fe80::1" },
+        ]);
+        ensure!(result["routes"] == routes, "{result}");
+        configuration["prevResult"] = result;
+        let checked = || node.cni_with(&call("CHECK"), &configuration);
+        checked()?.map_err(|error| anyhow!("CHECK: {error}"))?;
+        inside(&pod, "route change default via 169.254.1.1 dev eth0 mtu 1500")?;
+        let error = checked()?.err().context("CHECK did not see it")?.to_string();
+        ensure!(
+            error.contains("MTU of the default route by 169.254.1.1: 1500, not 1450"),
+            "{error}"
+        );
+        pod.delete()
+    });
+}
+
 /// As plugins behind ours in the chain leave it: bandwidth adds an interface of the host, others
 /// interfaces and addresses of the container, portmap nothing.
 fn chained(mut result: Value) -> Result<Value> {

@@ -209,6 +209,7 @@ fn routes_have_table_metric_and_mtu_as_they_are_given() {
         let path = node.directory.to_string_lossy().into_owned();
         let mut configuration = plain(node);
         configuration["ipam"] = json!({ "type": "given" });
+        configuration["cniVersion"] = "1.1.0".into();
         let pod = node.bare_pod()?;
         let added = call(&pod, "ADD", &configuration, &[("CNI_PATH", &path)])?;
         let added = added.map_err(|error| anyhow!("ADD: {error}"))?;

@@ -137,6 +137,20 @@ fn the_largest_packet_fits_and_one_byte_more_does_not() {
     }
 }
 
+/// The tunnel's headers are on no packet between them.
+#[test]
+fn pods_of_one_node_exchange_what_the_uplink_carries() {
+    Cluster::builder(Mode::Vxlan).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let (one, two) = (node.pod()?, node.pod()?);
+        for (address, headers) in two.addresses.iter().zip([28, 48]) {
+            let bytes = (1500 - headers).to_string();
+            probe::ping_with(&one.namespace, *address, &["-M", "do", "-s", &bytes])?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn traceroute_shows_every_node_as_a_hop() {
     for mode in Mode::ALL {
