@@ -212,6 +212,7 @@ fn nft(model: &Model, own: &Node, observed: &Observed) -> NftRules {
         pods: own.pod_cidrs.iter().copied().chain(outside).collect(),
         cluster: model.cluster_cidrs().into_iter().collect(),
         nodes: model.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect(),
+        own: own.addresses.iter().copied().collect(),
         tunnel_port: has_tunnel(model).then_some(model.network.vxlan_port),
     }
 }

@@ -96,6 +96,8 @@ pub struct NftRules {
     pub cluster: BTreeSet<IpNet>,
     /// Addresses of all nodes.
     pub nodes: BTreeSet<IpAddr>,
+    /// This node's among them.
+    pub own: BTreeSet<IpAddr>,
     /// UDP port of VXLAN that pods must not reach; none without a tunnel.
     pub tunnel_port: Option<u16>,
 }

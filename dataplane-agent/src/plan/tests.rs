@@ -79,6 +79,7 @@ prop_compose! {
                 pods: [].into(),
                 cluster: [].into(),
                 nodes: [].into(),
+                own: [].into(),
                 tunnel_port: Some(port),
             }),
             links,

@@ -71,6 +71,7 @@ fn unwanted() -> NftRules {
         pods: BTreeSet::new(),
         cluster: BTreeSet::new(),
         nodes: BTreeSet::new(),
+        own: BTreeSet::new(),
         tunnel_port: Some(0),
     }
 }
@@ -123,7 +124,7 @@ async fn run(arguments: &[&str], input: &str) -> Result<Output, KernelError> {
 ///   it does when the source is this node's address among the pods. IPVS does not say that it
 ///   translated, but the destination that the connection began with does.
 /// - Packets between tunnels are not tracked: each end believes them by their sender and nothing else.
-///   Every packet between nodes passes these two chains, so they look nothing up in sets.
+///   All that arrives through the tunnel passes the chain `arrival`, which is done with it early.
 /// - Nothing enters the stack by the tunnel device itself: what `pw_from_tunnel` believes, it hands to a
 ///   pod or to `podwire0`. So nothing enters while the program is not there.
 /// - Packets of this node's pods enter by `podwire0` only: a stranger who takes such a source would have
@@ -137,13 +138,16 @@ fn ruleset(rules: &NftRules) -> String {
     for family in [Family { name: "ip", suffix: '4' }, Family { name: "ip6", suffix: '6' }] {
         table.add(&family, rules);
     }
+    let mut outer = String::new();
     if let Some(port) = rules.tunnel_port {
-        let outer = format!("    udp dport {port} notrack\n");
-        table.departure.push_str(&outer);
-        table.arrival.push_str(&outer);
+        let _ = writeln!(table.departure, "    udp dport {port} notrack");
+        for ip in &rules.own {
+            let name = if ip.is_ipv4() { "ip" } else { "ip6" };
+            let _ = writeln!(outer, "    {name} daddr {ip} udp dport {port} notrack accept");
+        }
     }
     let arrival = format!(
-        "    iifname {{ \"{HOST_DEVICE}\", \"lo\" }} accept\n    iifname \"{TUNNEL_DEVICE}\" counter drop\n{}",
+        "    iifname \"{TUNNEL_DEVICE}\" counter drop\n{outer}    iifname {{ \"{HOST_DEVICE}\", \"lo\" }} accept\n{}",
         table.arrival
     );
     let _ = write!(text, "table inet {NFT_TABLE} {{\n{}", table.sets);
@@ -247,6 +251,7 @@ mod tests {
             nodes: ["192.168.1.11", "192.168.1.12", "fd00:1::11"]
                 .map(|n| n.parse().unwrap())
                 .into(),
+            own: ["192.168.1.11", "fd00:1::11"].map(|n| n.parse().unwrap()).into(),
             tunnel_port: Some(8472),
         }
     }
@@ -263,9 +268,11 @@ mod tests {
             "ip saddr 10.244.1.0/24 udp dport 8472 ip daddr @nodes4 counter drop",
             "ip6 saddr fd00:10:244:1::/64 udp dport 8472 ip6 daddr @nodes6 counter drop",
             "ct original ip daddr != @cluster4 ip saddr @cluster4 ip daddr @cluster4 oifname \"podwire0\"",
-            "    iifname { \"podwire0\", \"lo\" } accept\n    iifname \"podwire-vxlan\" counter drop\n    \
-             ip saddr 10.244.1.0/24 counter drop\n    ip6 saddr fd00:10:244:1::/64 counter drop\n    \
-             udp dport 8472 notrack\n",
+            "    iifname \"podwire-vxlan\" counter drop\n    \
+             ip daddr 192.168.1.11 udp dport 8472 notrack accept\n    \
+             ip6 daddr fd00:1::11 udp dport 8472 notrack accept\n    \
+             iifname { \"podwire0\", \"lo\" } accept\n    \
+             ip saddr 10.244.1.0/24 counter drop\n    ip6 saddr fd00:10:244:1::/64 counter drop\n",
             "priority raw; policy accept;\n    udp dport 8472 notrack\n",
             "elements = { 192.168.1.11, 192.168.1.12 }",
         ] {

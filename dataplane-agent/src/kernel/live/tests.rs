@@ -88,6 +88,7 @@ fn wanted() -> State {
             pods: nets(["10.244.1.0/24", "fd00:10:244:1::/64"]),
             cluster: nets(["10.244.0.0/16", "fd00:10:244::/48"]),
             nodes: nets(["192.168.1.11", "192.168.1.12", "fd00:1::11"]),
+            own: [].into(),
             tunnel_port: Some(8472),
         }),
         links: [
