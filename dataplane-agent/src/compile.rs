@@ -346,7 +346,7 @@ fn config(model: &Model, own: &Node, observed: &Observed) -> Option<Config> {
         tunnel_port: u32::from(model.network.vxlan_port),
         host_mac: host.mac,
         tunnel_mac: if tunnel.is_some() { TUNNEL_MAC } else { Mac::default() },
-        pods_version: 0,
+        maps_version: 0,
         node_ipv4: address(true),
         node_ipv6: address(false),
     })

@@ -218,14 +218,15 @@ pub fn to_pod<'a>(ifindex: u32, pod: Option<&PodEntry>) -> Verdict<'a> {
     }
 }
 
-/// Look-up results of [`from_pod`].
-#[derive(Clone, Copy, Debug)]
+/// What the maps say of a packet's addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found<'a> {
-    /// `pw_pods` of the source.
+    /// `pw_pods` of the source, of a packet that leaves a pod.
     pub sender: Option<&'a PodEntry>,
     /// `pw_pods` of the destination.
     pub pod: Option<&'a PodEntry>,
-    /// `pw_nodes` of the destination; none if `pod` is some.
+    /// Of a packet that leaves a pod or the host `pw_nodes` of the destination, none if `pod` is some; of one
+    /// that arrives `pw_nodes` of the source.
     pub node: Option<&'a NodeEntry>,
 }
 

@@ -1,10 +1,13 @@
 //! Which packets need no decision, because one like them was delivered a moment ago.
 //!
 //! Between pods of one node the two look-ups are most of what a decision costs. Whoever forwards
-//! remembers what they said for a [`FlowKey`], and forgets it when `pw_pods` changes.
+//! remembers what they said for a [`FlowKey`], and forgets it when `pw_pods` or `pw_nodes` changes.
+//! Where more has to be decided, the look-ups alone are remembered.
 
 use crate::abi::FlowKey;
-use crate::abi::names::FLOWS;
+use crate::abi::LookUp;
+use crate::abi::names::{FLOWS, LOOK_UPS};
+use crate::decide::Found;
 use crate::packet::{Family, Headers, IPV4_LEN};
 use crate::upper::{PROTOCOL_TCP, PROTOCOL_UDP};
 
@@ -12,30 +15,73 @@ impl FlowKey {
     /// The key of a packet whose fate hangs on its addresses alone; none for packets that must be looked
     /// at more closely: IPv4 with options, IPv6 other than TCP and UDP.
     ///
-    /// `ifindex` is the interface it arrived on, `pods_version` is
-    /// [`Config::pods_version`](crate::abi::Config::pods_version), read before any look-up.
+    /// `ifindex` is the interface it arrived on, `maps_version` is
+    /// [`Config::maps_version`](crate::abi::Config::maps_version), read before any look-up.
     #[inline(always)]
-    pub fn new(headers: &Headers, ifindex: u32, pods_version: u32) -> Option<Self> {
+    pub fn new(headers: &Headers, ifindex: u32, maps_version: u32) -> Option<Self> {
         let plain = match headers.family {
             Family::V4 => headers.header_len == IPV4_LEN,
             Family::V6 => matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP),
         };
-        plain.then_some(Self {
-            source: headers.source,
-            destination: headers.destination,
-            ifindex,
-            pods_version,
-        })
+        plain.then_some(Self::of_look_ups(headers, ifindex, maps_version))
+    }
+
+    /// The key of what the maps say of a packet's addresses, which any packet has.
+    #[inline(always)]
+    pub const fn of_look_ups(headers: &Headers, ifindex: u32, maps_version: u32) -> Self {
+        Self { source: headers.source, destination: headers.destination, ifindex, maps_version }
     }
 
     /// The place of the flow among [`FLOWS`].
     #[inline(always)]
     pub const fn slot(&self) -> usize {
+        self.hash() & (FLOWS - 1)
+    }
+
+    /// The place of the look-ups among [`LOOK_UPS`].
+    #[inline(always)]
+    pub const fn slot_of_look_ups(&self) -> usize {
+        self.hash() & (LOOK_UPS - 1)
+    }
+
+    #[inline(always)]
+    const fn hash(&self) -> usize {
         // What differs between pods of one node is at the end of their addresses; the multiplication
         // carries it to the top.
         let [.., source] = self.source.to_words();
         let [.., destination] = self.destination.to_words();
         let both = source as u64 | ((destination as u64) << 32);
-        (both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize & (FLOWS - 1)
+        (both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+    }
+}
+
+impl LookUp {
+    /// Remembers what was found.
+    #[inline(always)]
+    pub const fn set(&mut self, key: &FlowKey, found: &Found<'_>) {
+        self.has = 0;
+        if let Some(sender) = found.sender {
+            self.sender = *sender;
+            self.has |= Self::SENDER;
+        }
+        if let Some(pod) = found.pod {
+            self.pod = *pod;
+            self.has |= Self::POD;
+        }
+        if let Some(node) = found.node {
+            self.node = *node;
+            self.has |= Self::NODE;
+        }
+        self.key = *key;
+    }
+
+    /// What was found.
+    #[inline(always)]
+    pub fn found(&self) -> Found<'_> {
+        Found {
+            sender: (self.has & Self::SENDER != 0).then_some(&self.sender),
+            pod: (self.has & Self::POD != 0).then_some(&self.pod),
+            node: (self.has & Self::NODE != 0).then_some(&self.node),
+        }
     }
 }

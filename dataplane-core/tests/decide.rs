@@ -39,7 +39,7 @@ fn config(flags: u32) -> Config {
         tunnel_port: 8472,
         host_mac: Mac::default(),
         tunnel_mac: TUNNEL_MAC,
-        pods_version: 0,
+        maps_version: 0,
         node_ipv4: Ip::from_ipv4([192, 168, 1, 11]).into(),
         node_ipv6: Addr::UNSPECIFIED,
     }

@@ -1,11 +1,14 @@
-//! What this processor remembers of `pw_pods`: flows between pods of this node (`dataplane_core::flow`).
+//! What this processor remembers of `pw_pods` and `pw_nodes`: flows between pods of this node, and for all others
+//! the look-ups (`dataplane_core::flow`).
 
 use core::arch::asm;
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use dataplane_core::abi::names;
-use dataplane_core::abi::{Config, Flow, FlowKey, PodEntry};
+use dataplane_core::abi::{Config, Flow, FlowKey, LookUp, PodEntry};
+use dataplane_core::decide::Found;
+use dataplane_core::packet::Headers;
 
 use crate::packet::Packet;
 
@@ -13,15 +16,39 @@ use crate::packet::Packet;
 /// stays in the processor's cache.
 #[btf_map(name = "pw_flows")]
 static FLOWS: PerCpuArray<[Flow; names::FLOWS], 1> = PerCpuArray::new();
+#[btf_map(name = "pw_look_ups")]
+static LOOK_UPS: PerCpuArray<[LookUp; names::LOOK_UPS], 1> = PerCpuArray::new();
 
-/// The version of `pw_pods` before any look-up in it.
+/// The version of the maps before any look-up in them.
 #[inline(always)]
-pub(crate) fn version_of_pods(config: &Config) -> u32 {
+pub(crate) fn version_of_maps(config: &Config) -> u32 {
     // SAFETY: a field of a live map value. Volatile: it may change at any time, and is read once.
-    unsafe { (&raw const config.pods_version).read_volatile() }
+    unsafe { (&raw const config.maps_version).read_volatile() }
 }
 
-/// The flow of the packet, if one like it was delivered since `pw_pods` changed last.
+/// What the maps say of a packet's addresses: as for the packet before with the same, or `look_up` asks them.
+#[inline(always)]
+pub(crate) fn found(
+    packet: &Packet,
+    config: &Config,
+    headers: &Headers,
+    look_up: impl FnOnce() -> Found<'static>,
+) -> Found<'static> {
+    let key = FlowKey::of_look_ups(headers, packet.ifindex(), version_of_maps(config));
+    let Some(place) = place_of_look_ups(&key) else { return look_up() };
+    // SAFETY: see `place`; all fields are integers, and nothing else refers to them: what is found lies in the
+    // other maps.
+    let known = unsafe { &mut *place };
+    if known.key != key {
+        look_up_from_here();
+        let found = look_up();
+        known.set(&key, &found);
+        return found;
+    }
+    known.found()
+}
+
+/// The flow of the packet, if one like it was delivered since the maps changed last.
 #[inline(always)]
 pub(crate) fn remembered(packet: &Packet, key: &FlowKey) -> Option<&'static Flow> {
     // SAFETY: see `place`; all fields are integers.
@@ -29,11 +56,11 @@ pub(crate) fn remembered(packet: &Packet, key: &FlowKey) -> Option<&'static Flow
     (flow.key == *key && packet.ordinary()).then_some(flow)
 }
 
-/// Keeps the processor from looking `pw_pods` up before it reads the version: what it found then would
+/// Keeps the processor from looking the maps up before it reads the version: what it found then would
 /// be remembered under a version that it is older than.
 #[inline(always)]
-pub(crate) fn look_up_from_here(key: &FlowKey) {
-    if let Some(flow) = place(key) {
+fn look_up_from_here() {
+    if let Some(flow) = FLOWS.get_ptr_mut(0).map(<*mut _>::cast::<Flow>) {
         // SAFETY: see `place`; an aligned word that is only ever zero. An atomic operation that returns
         // the old value is a full barrier (Documentation/atomic_t.txt of Linux); `core` has none for BPF.
         unsafe {
@@ -65,4 +92,12 @@ fn place(key: &FlowKey) -> Option<*mut Flow> {
     let flows = FLOWS.get_ptr_mut(0)?.cast::<Flow>();
     // SAFETY: a slot is below the number of flows.
     Some(unsafe { flows.add(key.slot()) })
+}
+
+/// Likewise of look-ups.
+#[inline(always)]
+fn place_of_look_ups(key: &FlowKey) -> Option<*mut LookUp> {
+    let look_ups = LOOK_UPS.get_ptr_mut(0)?.cast::<LookUp>();
+    // SAFETY: a slot is below the number of look-ups.
+    Some(unsafe { look_ups.add(key.slot_of_look_ups()) })
 }

@@ -4,11 +4,13 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use dataplane_core::abi::{DropReason, NodeEntry, Path};
-use dataplane_core::decide::from_net;
-use dataplane_core::packet::{Carried, Headers, carried, parse};
+use dataplane_core::abi::{Config, DropReason, NodeEntry, Path};
+use dataplane_core::decide::{Found, from_net};
+use dataplane_core::ip::Ip;
+use dataplane_core::packet::{Carried, Family, Headers, carried, parse};
 use dataplane_core::upper::quoted;
 
+use crate::flows::found;
 use crate::maps;
 use crate::packet::Packet;
 use crate::verdict::{Program, Way, conclude, pass, refuse};
@@ -30,12 +32,29 @@ pub fn pw_from_net(ctx: TcContext) -> i32 {
         }
         Err(_) => return pass(packet, program, Path::NetPassed),
     };
-    let Some(pod) = maps::pod(&headers.destination) else {
+    if is_own(config, headers) {
+        return pass(packet, program, Path::NetPassed);
+    }
+    let found = found(packet, config, headers, || {
+        let pod = maps::pod(&headers.destination);
+        let node = if pod.is_some() { maps::node(&headers.source) } else { None };
+        Found { sender: None, pod, node }
+    });
+    let Some(pod) = found.pod else {
         return pass(packet, program, Path::NetPassed);
     };
-    let source = maps::node(&headers.source);
-    let verdict = from_net(headers, config, pod, source, || quotes_cluster(packet, headers));
+    let verdict = from_net(headers, config, pod, found.node, || quotes_cluster(packet, headers));
     conclude(&Way { packet, program, config, headers }, verdict)
+}
+
+/// Whether it is for this node's registered address, as what comes through the tunnel is. No pod has that.
+#[inline(always)]
+fn is_own(config: &Config, headers: &Headers) -> bool {
+    let own = match headers.family {
+        Family::V4 => &config.node_ipv4,
+        Family::V6 => &config.node_ipv6,
+    };
+    headers.destination == Ip::from(own)
 }
 
 /// Whether this is an ICMP error about a packet that its destination sent to a pod elsewhere.

@@ -8,7 +8,7 @@ use dataplane_core::packet::{Carried, Family, Headers, carried, parse};
 use dataplane_core::upper;
 
 use crate::deliver;
-use crate::flows::{look_up_from_here, remember, remembered, version_of_pods};
+use crate::flows::{found, remember, remembered, version_of_maps};
 use crate::gateway;
 use crate::maps;
 use crate::packet::Packet;
@@ -35,7 +35,7 @@ fn known(packet: &Packet, config: &Config) -> Option<&'static Flow> {
     }
     let Carried::Ip(family) = carried(packet) else { return None };
     let headers = parse(packet, family).ok()?;
-    let key = FlowKey::new(&headers, packet.ifindex(), version_of_pods(config))?;
+    let key = FlowKey::new(&headers, packet.ifindex(), version_of_maps(config))?;
     remembered(packet, &key)
 }
 
@@ -51,7 +51,7 @@ fn look_closer(ctx: TcContext) -> i32 {
     if packet.tagged() {
         return refuse(packet, program, None, DropReason::UnknownProtocol);
     }
-    let pods_version = version_of_pods(config);
+    let maps_version = version_of_maps(config);
     let family = match carried(packet) {
         Carried::Ip(family) => family,
         Carried::Arp => return gateway::answer_arp(packet),
@@ -67,19 +67,16 @@ fn look_closer(ctx: TcContext) -> i32 {
     if packet.to_many() {
         return refuse(packet, program, Some(headers), DropReason::Multicast);
     }
-    let key = FlowKey::new(headers, packet.ifindex(), pods_version);
-    if let Some(key) = &key {
-        look_up_from_here(key);
-    }
-    let pod = maps::pod(&headers.destination);
-    let found = Found {
-        sender: maps::pod(&headers.source),
-        pod,
-        node: if pod.is_none() { maps::node(&headers.destination) } else { None },
-    };
+    let found = found(packet, config, headers, || {
+        let pod = maps::pod(&headers.destination);
+        let node = if pod.is_none() { maps::node(&headers.destination) } else { None };
+        Found { sender: maps::pod(&headers.source), pod, node }
+    });
     let verdict = from_pod(headers, packet.ifindex(), config, found, &Lazy { packet, headers });
-    if let (Some(key), Verdict::Pod(pod, _)) = (&key, verdict) {
-        remember(key, pod);
+    if let Verdict::Pod(pod, _) = verdict
+        && let Some(key) = FlowKey::new(headers, packet.ifindex(), maps_version)
+    {
+        remember(&key, pod);
     }
     conclude(&Way { packet, program, config, headers }, verdict)
 }

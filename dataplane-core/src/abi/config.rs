@@ -8,9 +8,9 @@ use super::{Addr, Mac};
 pub struct Config {
     /// [`ABI_VERSION`](super::ABI_VERSION) of the agent that wrote it; 0: not written yet.
     pub abi_version: u32,
-    /// Differs after every change of `pw_pods`, so that what programs remember of it is forgotten. Beside
-    /// the version, because every packet asks for both.
-    pub pods_version: u32,
+    /// Differs after every change of `pw_pods` and `pw_nodes`, so that what programs remember of them is
+    /// forgotten. Beside the version, because every packet asks for both.
+    pub maps_version: u32,
     /// Interface index of `podwire0`.
     pub host_ifindex: u32,
     /// Interface index of the VXLAN device; 0: none.

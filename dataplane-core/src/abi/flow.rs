@@ -1,6 +1,6 @@
-//! `pw_flows`: what a processor remembers of `pw_pods`.
+//! `pw_flows` and `pw_look_ups`: what a processor remembers of `pw_pods` and `pw_nodes`.
 
-use super::Mac;
+use super::{Mac, NodeEntry, PodEntry};
 use crate::ip::Ip;
 
 /// One of the [`FLOWS`](super::names::FLOWS) of a processor: a pod that packets with this key go to.
@@ -19,6 +19,34 @@ pub struct Flow {
     pub reserved: u64,
 }
 
+/// What `pw_pods` and `pw_nodes` said of the addresses of packets with this key.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LookUp {
+    /// What the packets have in common.
+    pub key: FlowKey,
+    /// Of the source, if [`LookUp::SENDER`] is set.
+    pub sender: PodEntry,
+    /// Of the destination, if [`LookUp::POD`] is set.
+    pub pod: PodEntry,
+    /// Of the destination for packets that leave a pod or the host, of the source for those that arrive, if
+    /// [`LookUp::NODE`] is set.
+    pub node: NodeEntry,
+    /// Bits: [`LookUp::SENDER`], [`LookUp::POD`], [`LookUp::NODE`].
+    pub has: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl LookUp {
+    /// `sender` is something.
+    pub const SENDER: u32 = 1;
+    /// `pod` is something.
+    pub const POD: u32 = 2;
+    /// `node` is something.
+    pub const NODE: u32 = 4;
+}
+
 /// All that the delivery of a packet among the pods of one node depends on.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,9 +57,10 @@ pub struct FlowKey {
     pub destination: Ip,
     /// Index of the interface that the packet arrived on.
     pub ifindex: u32,
-    /// [`Config::pods_version`](super::Config::pods_version), read before any look-up.
-    pub pods_version: u32,
+    /// [`Config::maps_version`](super::Config::maps_version), read before any look-up.
+    pub maps_version: u32,
 }
 
 const _: () = assert!(size_of::<Flow>() == 64 && align_of::<Flow>() == 8);
+const _: () = assert!(size_of::<LookUp>() == 136 && align_of::<LookUp>() == 8);
 const _: () = assert!(size_of::<FlowKey>() == 40 && align_of::<FlowKey>() == 8);

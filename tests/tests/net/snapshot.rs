@@ -113,7 +113,7 @@ fn without_learnt(line: &str) -> Option<String> {
 fn without_version(entry: &Value) -> Value {
     let mut entry = entry["formatted"].clone();
     if let Some(value) = entry["value"].as_object_mut() {
-        value.remove("pods_version");
+        value.remove("maps_version");
     }
     entry
 }

@@ -1,5 +1,6 @@
 //! The way to another node as the kernel has it: its device, its routers, its MTU.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -7,6 +8,7 @@ use tests::cluster::{Cluster, Mode};
 use tests::command;
 use tests::pod::Pod;
 use tests::probe;
+use tests::processor::stay;
 use tests::server::Server;
 use tests::wait::wait_until;
 
@@ -63,6 +65,38 @@ fn too_big_is_answered(from: &Pod, to: &Pod, family: usize, sizes: (u64, u64)) -
     let said = String::from_utf8_lossy(&said).to_lowercase();
     ensure!(said.contains("mtu") && said.contains(&told.to_string()), "not {told}: {said}");
     Ok(())
+}
+
+/// Programs remember what the maps said of a flow.
+#[test]
+fn a_flow_to_a_pod_network_that_moved_ends() {
+    for mode in [Mode::Direct, Mode::Vxlan] {
+        Cluster::builder(mode).test(|cluster| {
+            let (one, pod, remote) =
+                (cluster.node(1), cluster.node(1).pod()?, cluster.node(2).pod()?);
+            let file = fs::read_to_string(cluster.run().directory().join("nodes.toml"))?;
+            let [ping4, ping6] = [0, 1].map(|family| {
+                let (from, to) = (&pod.namespace, remote.addresses[family]);
+                move || probe::ping(from, to)
+            });
+            // Each processor remembers for itself.
+            stay()?;
+            ping4()?;
+            ping6()?;
+            let moved = file.replace("10.244.2.0/24", "10.244.9.0/24");
+            cluster.write_node_file(&moved.replace("fd00:10:244:2::/64", "fd00:10:244:9::/64"))?;
+            wait_until("the other pod network", PATIENCE, || {
+                let status = one.status()?;
+                let cidr = &status["peers"][0]["ways"][0]["cidr"];
+                ensure!(cidr == "10.244.9.0/24" && status["settled"] == true, "{status}");
+                Ok(())
+            })?;
+            let before = one.counter("unknown_pod")?;
+            ensure!(ping4().is_err() && ping6().is_err(), "still there");
+            ensure!(one.counter("unknown_pod")? > before + 1, "not dropped as unknown");
+            Ok(())
+        });
+    }
 }
 
 /// As when a machine is replaced behind its address, and nothing tells the others.

@@ -141,16 +141,19 @@ impl Fixture {
             ("192.168.1.11/32", "::", NodeEntry::NODE),
             ("192.168.1.12/32", "::", NodeEntry::NODE),
         ] {
-            let entry = NodeEntry { node: address(node), kind, mtu: 1500 };
-            let prefix: IpNet = prefix.parse().expect("a prefix");
-            let bits =
-                u32::from(prefix.prefix_len()) + if prefix.addr().is_ipv4() { 96 } else { 0 };
-            let key = Key::new(bits, Addr::from(prefix.addr()));
-            let mut map: LpmTrie<_, Addr, NodeEntry> =
-                LpmTrie::try_from(self.ebpf.map_mut(names::MAP_NODES).expect("map")).expect("trie");
-            map.insert(&key, entry, 0).expect("insert");
-            self.node_entries.push((prefix, entry));
+            self.put_node(prefix, node, kind);
         }
+    }
+
+    pub(super) fn put_node(&mut self, prefix: &str, node: &str, kind: u32) {
+        let entry = NodeEntry { node: address(node), kind, mtu: 1500 };
+        let prefix: IpNet = prefix.parse().expect("a prefix");
+        let bits = u32::from(prefix.prefix_len()) + if prefix.addr().is_ipv4() { 96 } else { 0 };
+        let key = Key::new(bits, Addr::from(prefix.addr()));
+        let mut map: LpmTrie<_, Addr, NodeEntry> =
+            LpmTrie::try_from(self.ebpf.map_mut(names::MAP_NODES).expect("map")).expect("trie");
+        map.insert(&key, entry, 0).expect("insert");
+        self.node_entries.push((prefix, entry));
     }
 
     fn put_pod(&mut self, ip: &str, ifindex: u32, kind: u32, mac: Mac) {
@@ -260,7 +263,7 @@ fn empty_config() -> Config {
         tunnel_port: 0,
         host_mac: Mac::default(),
         tunnel_mac: Mac::default(),
-        pods_version: 0,
+        maps_version: 0,
         node_ipv4: Addr::UNSPECIFIED,
         node_ipv6: Addr::UNSPECIFIED,
     }

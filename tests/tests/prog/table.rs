@@ -1,7 +1,7 @@
 //! Row by row: packet in, verdict, packet out, and the one counter that changes.
 
 use dataplane_core::abi::config::GATEWAY_MAC;
-use dataplane_core::abi::{Config, Mac, names};
+use dataplane_core::abi::{Config, Mac, NodeEntry, names};
 use etherparse::{NetSlice, SlicedPacket};
 
 use super::fixture::{Fixture, NEIGHBOUR_MAC, Outcome, pod_mac};
@@ -148,9 +148,35 @@ fn what_is_remembered_is_the_same_and_forgotten_with_the_version() {
     let packet = to_gateway(tcp(A, B, 64));
     let known = fixture.run(from_a, a.ifindex, &packet);
     assert_eq!(known.counted, [("pod_to_pod", 1)].into(), "it was not remembered");
-    fixture.set_config(Config { pods_version: 1, ..fixture.config });
+    fixture.set_config(Config { maps_version: 1, ..fixture.config });
     let forgotten = fixture.run(from_a, a.ifindex, &packet);
     assert_eq!(forgotten.counted, [("unknown_pod", 1)].into());
+}
+
+/// Only what the maps say: the rest of the decision is each packet's own.
+#[test]
+fn look_ups_are_remembered_and_forgotten_with_the_version() {
+    let mut fixture = Fixture::new();
+    let [a, b] = fixture.pods;
+    let from_a = names::PROGRAM_FROM_POD;
+    fixture.stay_on_a_processor();
+    for (source, destination) in [(A, "10.244.2.9"), (A6, "fd00:10:244:2::9")] {
+        let packet = to_mac(tcp(source, destination, 64), a.mac.octets);
+        let first = fixture.run(from_a, a.ifindex, &packet);
+        assert_eq!(first.counted, [("pod_to_direct", 1)].into());
+        assert_eq!(fixture.run(from_a, a.ifindex, &packet), first);
+        let lie = fixture.run(from_a, b.ifindex, &packet);
+        assert_eq!(lie.counted, [("spoofed_source", 1)].into());
+        let last_hop = fixture.run(from_a, a.ifindex, &tcp(source, destination, 1));
+        assert_eq!(last_hop.counted, [("pod_expired", 1)].into());
+    }
+    fixture.put_node("10.244.2.0/24", "192.168.1.13", NodeEntry::TUNNEL);
+    let packet = to_mac(tcp(A, "10.244.2.9", 64), a.mac.octets);
+    let known = fixture.run(from_a, a.ifindex, &packet);
+    assert_eq!(known.counted, [("pod_to_direct", 1)].into(), "it was not remembered");
+    fixture.set_config(Config { maps_version: 1, ..fixture.config });
+    let forgotten = fixture.run(from_a, a.ifindex, &packet);
+    assert_eq!(forgotten.counted, [("pod_to_tunnel", 1)].into());
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Bpf {
         let fresh = load(pins, object)?;
         let mut maps = Maps::open(pins)?;
         check_version(pins, &maps)?;
-        maps.forget_flows()?;
+        maps.forget()?;
         let mut map_data = BTreeMap::new();
         for name in MAPS {
             let path = pins.map(name);

@@ -34,20 +34,20 @@ impl Maps {
         })
     }
 
-    /// The configuration; its version of the pods is this file's business and always 0.
+    /// The configuration; its version of the maps is this file's business and always 0.
     pub(super) fn config(&self) -> Result<Option<Config>, KernelError> {
-        let config = Config { pods_version: 0, ..self.read_config()? };
+        let config = Config { maps_version: 0, ..self.read_config()? };
         Ok((config.abi_version != 0).then_some(config))
     }
 
     pub(super) fn put_config(&mut self, config: &Config) -> Result<(), KernelError> {
-        let pods_version = self.read_config()?.pods_version.wrapping_add(1);
-        self.write_config(&Config { pods_version, ..*config })
+        let maps_version = self.read_config()?.maps_version.wrapping_add(1);
+        self.write_config(&Config { maps_version, ..*config })
     }
 
-    /// Makes the programs forget what they remember of `pw_pods`: after every change of it, and when an
-    /// agent starts, as the one before may have ended between the two.
-    pub(super) fn forget_flows(&mut self) -> Result<(), KernelError> {
+    /// Makes the programs forget what they remember of `pw_pods` and `pw_nodes`: after every change of them, and
+    /// when an agent starts, as the one before may have ended between the two.
+    pub(super) fn forget(&mut self) -> Result<(), KernelError> {
         let config = self.read_config()?;
         self.put_config(&config)
     }
@@ -69,7 +69,7 @@ impl Maps {
         self.pods
             .insert(address, entry, 0)
             .context(|| format!("put {} into {MAP_PODS} (it holds {PODS_MAX})", address.to_ip()))?;
-        self.forget_flows()
+        self.forget()
     }
 
     /// Compare-and-delete. There is no race between the two: the agent is the only writer.
@@ -79,7 +79,7 @@ impl Maps {
             Ok(entry) if entry.generation != generation => Ok(()),
             Ok(_) => {
                 unless_missing(self.pods.remove(&addr)).context(what)?;
-                self.forget_flows()
+                self.forget()
             }
             Err(error) => unless_missing(Err(error)).context(what),
         }
@@ -97,12 +97,14 @@ impl Maps {
     pub(super) fn put_node(&mut self, prefix: IpNet, entry: &NodeEntry) -> Result<(), KernelError> {
         self.nodes
             .insert(&key(prefix), entry, 0)
-            .context(|| format!("put {prefix} into {MAP_NODES} (it holds {NODES_MAX})"))
+            .context(|| format!("put {prefix} into {MAP_NODES} (it holds {NODES_MAX})"))?;
+        self.forget()
     }
 
     pub(super) fn remove_node(&mut self, prefix: IpNet) -> Result<(), KernelError> {
         unless_missing(self.nodes.remove(&key(prefix)))
-            .context(|| format!("remove {prefix} from {MAP_NODES}"))
+            .context(|| format!("remove {prefix} from {MAP_NODES}"))?;
+        self.forget()
     }
 
     pub(super) fn counters(&self) -> Result<BTreeMap<u32, Stats>, KernelError> {
