@@ -2,6 +2,7 @@
 
 mod checks;
 mod conversation;
+mod least;
 mod measure;
 mod reference;
 mod show;

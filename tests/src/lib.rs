@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod probe;
+pub mod processor;
 pub mod ratio;
 pub mod report;
 pub mod room;

@@ -25,6 +25,17 @@ pub enum Outcome {
     Fails,
 }
 
+impl Outcome {
+    /// The better of two.
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Holds, _) | (_, Self::Holds) => Self::Holds,
+            (Self::Undecided, _) | (_, Self::Undecided) => Self::Undecided,
+            (Self::Fails, Self::Fails) => Self::Fails,
+        }
+    }
+}
+
 impl Ratio {
     /// Of two measurements per round: what slows a whole round down does not count.
     ///

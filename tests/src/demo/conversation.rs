@@ -11,9 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::unistd::Pid;
 
 use crate::namespace::Namespace;
 
@@ -130,11 +128,4 @@ fn drain(mut stream: TcpStream) -> std::io::Result<()> {
         stream.write_all(&[0])?;
     }
     Ok(())
-}
-
-/// Keeps the calling thread, and those that it makes, on one processor.
-pub(super) fn stay() -> Result<()> {
-    let mut first = CpuSet::new();
-    first.set(0)?;
-    sched_setaffinity(Pid::from_raw(0), &first).context("choose a processor")
 }

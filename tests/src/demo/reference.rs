@@ -21,7 +21,7 @@ pub(super) struct Pair {
     pub(super) server: Namespace,
     pub(super) address: IpAddr,
     /// The machines that they are on.
-    machines: Vec<Namespace>,
+    pub(super) machines: Vec<Namespace>,
 }
 
 impl Pair {
