@@ -87,6 +87,8 @@ pub struct Setup {
     pub boot_time_ns: u64,
     /// What the kernel edge finds wrong with the host.
     pub host_problems: fn() -> Vec<String>,
+    /// What is wrong with the files on the host.
+    pub install_problems: watch::Receiver<Vec<String>>,
 }
 
 /// Model, kernel, and what is known about the difference.
@@ -98,6 +100,7 @@ pub struct Engine<K> {
     store: Store,
     socket: PathBuf,
     host_problems: fn() -> Vec<String>,
+    install_problems: watch::Receiver<Vec<String>>,
     last_generation: u64,
     observed: Observed,
     compiled: Compiled,
@@ -137,6 +140,7 @@ impl<K: Kernel> Engine<K> {
             store: setup.store,
             socket: setup.socket,
             host_problems: setup.host_problems,
+            install_problems: setup.install_problems,
             last_generation: setup.boot_time_ns,
             observed: Observed::default(),
             compiled: Compiled::default(),

@@ -9,6 +9,7 @@ pub mod engine;
 mod failure;
 #[cfg(test)]
 mod fake;
+pub mod install;
 pub mod ipam;
 pub mod kernel;
 pub mod model;

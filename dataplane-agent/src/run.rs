@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Engine, Inputs, Setup, Sourced};
+use crate::install::Install;
 use crate::kernel::live::{self, LiveKernel};
 use crate::model::Model;
 use crate::presence::Presence;
@@ -27,6 +28,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    let install = Install::new(settings.install.clone(), &settings.socket)?;
     let source = settings.nodes.open(&settings.node_name, &settings.network).await?;
     live::preflight(&settings.bpffs)?;
     let presence = Presence { socket: settings.socket.clone(), bpffs: settings.bpffs.clone() };
@@ -51,6 +53,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         socket: settings.socket.clone(),
         boot_time_ns: boot_time_ns(),
         host_problems: live::problems,
+        install_problems: install.problems(),
     };
     let mut engine = Engine::start(kernel, setup).await?;
     engine.reconcile().await;
@@ -62,6 +65,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let (to_nodes, nodes) = mpsc::channel(1);
     let (stopper, stop) = oneshot::channel();
     let readiness = engine.readiness();
+    let installed = tokio::spawn(install.keep(engine.readiness()));
     let follow = tokio::spawn(source.follow(settings.node_name, network, to_nodes, readiness));
     let mut work = std::pin::pin!(engine.run(Inputs { commands, events, nodes, stop }));
     let mut ended = false;
@@ -79,6 +83,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         tracing::warn!("the last step did not end within {} s", STOP_TIME_MAX.as_secs());
     }
     follow.abort();
+    installed.abort();
     tracing::info!("stopped; pods keep their network");
     Ok(())
 }

@@ -7,6 +7,7 @@ use cni_shim::names::{DEFAULT_BPFFS, DEFAULT_SOCKET};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::install::Directories;
 use crate::model::{Encapsulation, Network};
 use crate::nodes::cidr_fault;
 use crate::nodes::kubernetes::Kubernetes;
@@ -69,6 +70,12 @@ pub struct Options {
     /// Directory for attachments and the lock [default: /run/podwire]
     #[arg(long, env = "PODWIRE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Directory of the host's CNI plugins, where the plugin beside this program is put
+    #[arg(long, env = "PODWIRE_CNI_BIN_DIR", value_name = "DIR")]
+    pub cni_bin_dir: Option<PathBuf>,
+    /// Directory of the host's network configurations, where one is put when pods can be made
+    #[arg(long, env = "PODWIRE_CNI_CONF_DIR", value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
     /// error, warn, info, debug, trace, or a filter per module [default: info]
     #[arg(long, env = "PODWIRE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -93,6 +100,8 @@ pub struct Settings {
     pub bpffs: PathBuf,
     /// Directory for attachments and the lock.
     pub state_dir: PathBuf,
+    /// What is put on the host.
+    pub install: Directories,
     /// Filter of the log.
     pub log_level: String,
 }
@@ -158,6 +167,10 @@ impl Options {
             socket: absolute("--socket", &given.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
             bpffs: absolute("--bpffs", &given.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()))?,
             state_dir,
+            install: Directories {
+                plugins: whole("--cni-bin-dir", given.cni_bin_dir)?,
+                configurations: whole("--cni-conf-dir", given.cni_conf_dir)?,
+            },
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
         })
     }
@@ -204,6 +217,8 @@ impl Options {
             socket: self.socket.or(other.socket),
             bpffs: self.bpffs.or(other.bpffs),
             state_dir: self.state_dir.or(other.state_dir),
+            cni_bin_dir: self.cni_bin_dir.or(other.cni_bin_dir),
+            cni_conf_dir: self.cni_conf_dir.or(other.cni_conf_dir),
             log_level: self.log_level.or(other.log_level),
             config: self.config,
         }
@@ -214,6 +229,10 @@ impl Options {
 fn absolute(option: &'static str, path: &Path) -> Result<PathBuf, SettingsError> {
     std::path::absolute(path)
         .map_err(|error| SettingsError::Bad(option, format!("{}: {error}", path.display())))
+}
+
+fn whole(option: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, SettingsError> {
+    path.map(|path| absolute(option, &path)).transpose()
 }
 
 fn read(file: &Path) -> Result<Options, SettingsError> {

@@ -111,8 +111,17 @@ impl Node {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn_agent(&self) -> Result<()> {
+        self.spawn_agent_with(&[])
+    }
+
+    /// As [`Self::spawn_agent`], with further arguments.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_agent_with(&self, arguments: &[&str]) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = self.agent_command();
+        command.args(arguments);
         let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("nsenter")?;
         *self.agent() = Some(Process::new(child));
         Ok(())

@@ -13,6 +13,7 @@ mod net {
     mod garbage;
     mod healing;
     mod hosts;
+    mod installed;
     mod ipam;
     mod killed;
     mod matrix;

@@ -126,6 +126,7 @@ impl<K: Kernel> Engine<K> {
                 "the kernel's events ended: changes are seen later; restart the agent".to_owned(),
             );
         }
+        problems.extend(self.install_problems.borrow().iter().cloned());
         // It may start programs and wait for them.
         let of_host = tokio::task::spawn_blocking(self.host_problems).await;
         problems.extend(of_host.unwrap_or_default());

@@ -9,6 +9,8 @@ use dataplane_core::abi::{Addr, PodEntry};
 use tempfile::TempDir;
 
 use super::*;
+use tokio::sync::watch;
+
 use crate::fake::{self, FakeKernel};
 use crate::kernel::{Action, AddrKey, HOST_DEVICE, LinkHook, TUNNEL_DEVICE};
 use crate::store::{make_plugin_locks, plugin_lock_number};
@@ -34,6 +36,7 @@ fn setup(directory: &TempDir, boot_time_ns: u64) -> Setup {
         socket,
         boot_time_ns,
         host_problems: Vec::new,
+        install_problems: watch::channel(Vec::new()).1,
     }
 }
 
