@@ -20,6 +20,13 @@ pub(crate) struct Options {
     release: bool,
 }
 
+impl Options {
+    /// As users install it.
+    pub(crate) fn release() -> Self {
+        Self { release: true }
+    }
+}
+
 /// Makes the machine ready and builds everything.
 pub(crate) fn run(options: &Options) -> Result<()> {
     set_up::run(set_up::Scope::Build)?;

@@ -6,6 +6,7 @@ mod demo;
 mod e2e;
 mod ebpf;
 mod go;
+mod image;
 mod kubernetes;
 mod paths;
 mod progress;
@@ -41,6 +42,8 @@ enum Command {
     Bench(demo::Options),
     /// Starts a real Kubernetes cluster on this machine, and looks at pods in it
     E2e(e2e::Options),
+    /// Packs agent and plugin into a container image, without a daemon
+    Image(image::Options),
     /// Runs the tests; the last line is `N passed, N failed, N skipped`
     Test(test::Options),
     /// Checks the rules of the house that a machine can check
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => demo::bench(&options),
         Command::E2e(options) => e2e::run(&options),
+        Command::Image(options) => image::run(&options),
         Command::Test(options) => return test::run(&options),
         Command::Tidy(options) => tidy::run(&options),
     };

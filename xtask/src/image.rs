@@ -1,0 +1,101 @@
+//! The container image: an OCI archive, made without a daemon and without a registry.
+//!
+//! Two builds of the same sources on the same system give the same bytes: nothing in it has a time or an owner
+//! of the machine, and files are in order.
+
+mod archive;
+mod content;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Value, json};
+
+use self::archive::{Blob, Layout};
+use crate::{build, command, paths};
+
+/// Where the archive goes unless told otherwise, in the directory of the build.
+const ARCHIVE: &str = "podwire-image.tar";
+/// Its name, whose tag is the version.
+const NAME: &str = "docker.io/podwire/podwire";
+
+/// Options of `image`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Where the archive is put [default: target/podwire-image.tar]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Name and tag of the image
+    #[arg(long, value_name = "NAME", default_value_t = default_name())]
+    name: String,
+    /// Builds no binaries: those of the last `cargo xtask build --release` are packed
+    #[arg(long)]
+    built: bool,
+}
+
+/// Name and tag that the manifests ask for.
+fn default_name() -> String {
+    format!("{NAME}:{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Builds the binaries and packs them.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if !options.built {
+        build::run(&build::Options::release())?;
+    }
+    let output =
+        options.output.clone().unwrap_or_else(|| paths::root().join("target").join(ARCHIVE));
+    let layer = archive::layer(&content::files()?)?;
+    let config = Blob::json(&config(&layer.diff_id))?;
+    let manifest = Blob::json(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
+        "layers": [layer.blob.descriptor("application/vnd.oci.image.layer.v1.tar+gzip")],
+    }))?;
+    let size = layer.blob.len();
+    let digest = manifest.digest();
+    let layout = Layout { name: &options.name, manifest, blobs: vec![config, layer.blob] };
+    layout.write(&output).with_context(|| format!("write {}", output.display()))?;
+    println!(
+        "{}: {}, {:.1} MiB compressed\n{digest}\nLoad it: ctr --namespace k8s.io images import {0}, or podman load --input {0}",
+        output.display(),
+        options.name,
+        size as f64 / f64::from(1 << 20),
+    );
+    Ok(())
+}
+
+/// What runs, and what describes it (OCI image specification 1.1, annotations).
+fn config(diff_id: &str) -> Value {
+    json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "config": {
+            "Entrypoint": ["/podwire-agent"],
+            "Cmd": ["run", "--kubernetes"],
+            "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+            "Labels": {
+                "org.opencontainers.image.title": "podwire",
+                "org.opencontainers.image.description": "Pod network by eBPF alone: agent and CNI plugin",
+                "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
+                "org.opencontainers.image.licenses": "Apache-2.0",
+                "org.opencontainers.image.revision": revision(),
+            },
+        },
+        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+    })
+}
+
+/// As Go and OCI call it.
+fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+}
+
+/// The commit; nothing outside a checkout.
+fn revision() -> String {
+    let mut git = std::process::Command::new("git");
+    git.current_dir(paths::root()).args(["rev-parse", "HEAD"]);
+    command::output(&mut git).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
