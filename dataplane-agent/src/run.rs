@@ -38,7 +38,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let server = Server::bind(&settings.socket)?;
 
     let _pins = lock_pins(&settings.bpffs)?;
-    let kernel = LiveKernel::open(&settings.bpffs)?;
+    let kernel = LiveKernel::open(&settings.bpffs)?.with_sysctls(&settings.sysctl_dir);
     let events = kernel.watch()?;
     let network = settings.network.clone();
     let setup = Setup {

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::install::Directories;
+use crate::kernel::live::SYSCTLS;
 use crate::model::{Encapsulation, Network};
 use crate::nodes::cidr_fault;
 use crate::nodes::kubernetes::Kubernetes;
@@ -70,6 +71,9 @@ pub struct Options {
     /// Directory for attachments and the lock [default: /run/podwire]
     #[arg(long, env = "PODWIRE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Where the values of /proc/sys can be written [default: /proc/sys]
+    #[arg(long, env = "PODWIRE_SYSCTL_DIR", value_name = "DIR")]
+    pub sysctl_dir: Option<PathBuf>,
     /// Directory of the host's CNI plugins, where the plugin beside this program is put
     #[arg(long, env = "PODWIRE_CNI_BIN_DIR", value_name = "DIR")]
     pub cni_bin_dir: Option<PathBuf>,
@@ -100,6 +104,8 @@ pub struct Settings {
     pub bpffs: PathBuf,
     /// Directory for attachments and the lock.
     pub state_dir: PathBuf,
+    /// Where the values of `/proc/sys` can be written.
+    pub sysctl_dir: PathBuf,
     /// What is put on the host.
     pub install: Directories,
     /// Filter of the log.
@@ -167,6 +173,7 @@ impl Options {
             socket: absolute("--socket", &given.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
             bpffs: absolute("--bpffs", &given.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()))?,
             state_dir,
+            sysctl_dir: given.sysctl_dir.unwrap_or_else(|| SYSCTLS.into()),
             install: Directories {
                 plugins: whole("--cni-bin-dir", given.cni_bin_dir)?,
                 configurations: whole("--cni-conf-dir", given.cni_conf_dir)?,
@@ -217,6 +224,7 @@ impl Options {
             socket: self.socket.or(other.socket),
             bpffs: self.bpffs.or(other.bpffs),
             state_dir: self.state_dir.or(other.state_dir),
+            sysctl_dir: self.sysctl_dir.or(other.sysctl_dir),
             cni_bin_dir: self.cni_bin_dir.or(other.cni_bin_dir),
             cni_conf_dir: self.cni_conf_dir.or(other.cni_conf_dir),
             log_level: self.log_level.or(other.log_level),

@@ -5,7 +5,7 @@ use std::{os::unix::process::CommandExt, process::Command};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{build, ebpf, kubernetes, paths, set_up};
+use crate::{build, ebpf, image, kubernetes, paths, set_up};
 
 /// Name of the binary.
 pub(crate) const BINARY: &str = "podwire-e2e";
@@ -28,11 +28,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     ebpf::build(&ebpf::Options::default())?;
     build::binaries(true)?;
+    if !is_light {
+        image::pack(&image::place(), &image::default_name())?;
+    }
     let binary = paths::binaries(true).join(BINARY);
     // Becoming it, instead of waiting for it, hands over signals and the exit code by themselves.
     let error = Command::new(&binary)
         .args(&options.arguments)
         .env("PODWIRE_KUBERNETES", kubernetes::directory())
+        .env("PODWIRE_IMAGE", image::place())
         .exec();
     Err(error).with_context(|| format!("start {}", binary.display()))
 }

@@ -6,7 +6,7 @@
 mod archive;
 mod content;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -35,7 +35,7 @@ pub(crate) struct Options {
 }
 
 /// Name and tag that the manifests ask for.
-fn default_name() -> String {
+pub(crate) fn default_name() -> String {
     format!("{NAME}:{}", env!("CARGO_PKG_VERSION"))
 }
 
@@ -44,8 +44,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.built {
         build::run(&build::Options::release())?;
     }
-    let output =
-        options.output.clone().unwrap_or_else(|| paths::root().join("target").join(ARCHIVE));
+    pack(options.output.as_deref().unwrap_or(&place()), &options.name)
+}
+
+/// Where the archive is unless told otherwise.
+pub(crate) fn place() -> PathBuf {
+    paths::root().join("target").join(ARCHIVE)
+}
+
+/// Packs the binaries that are there.
+pub(crate) fn pack(output: &Path, name: &str) -> Result<()> {
     let layer = archive::layer(&content::files()?)?;
     let config = Blob::json(&config(&layer.diff_id))?;
     let manifest = Blob::json(&json!({
@@ -56,12 +64,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }))?;
     let size = layer.blob.len();
     let digest = manifest.digest();
-    let layout = Layout { name: &options.name, manifest, blobs: vec![config, layer.blob] };
-    layout.write(&output).with_context(|| format!("write {}", output.display()))?;
+    let layout = Layout { name, manifest, blobs: vec![config, layer.blob] };
+    layout.write(output).with_context(|| format!("write {}", output.display()))?;
     println!(
         "{}: {}, {:.1} MiB compressed\n{digest}\nLoad it: ctr --namespace k8s.io images import {0}, or podman load --input {0}",
         output.display(),
-        options.name,
+        name,
         size as f64 / f64::from(1 << 20),
     );
     Ok(())

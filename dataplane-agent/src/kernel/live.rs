@@ -40,6 +40,9 @@ pub use problem::problems;
 /// `nft` lists the table within this time, or the rest of the look goes on without it.
 const NFT_TIME_MAX: Duration = Duration::from_secs(4);
 
+/// Where values of the kernel are set, unless it is said.
+pub const SYSCTLS: &str = "/proc/sys";
+
 /// The programs of this build.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PODWIRE_BPF_OBJECT_PATH"));
 
@@ -50,6 +53,7 @@ pub struct LiveKernel {
     netlink: netlink::Netlink,
     nft: nft::Nft,
     peers: peers::PeerRoutes,
+    sysctls: sysctl::Sysctls,
 }
 
 impl LiveKernel {
@@ -65,6 +69,12 @@ impl LiveKernel {
         Self::open_object(bpffs, OBJECT)
     }
 
+    /// With the values of `/proc/sys` in another place.
+    #[must_use]
+    pub fn with_sysctls(self, directory: &Path) -> Self {
+        Self { sysctls: sysctl::Sysctls(directory.to_path_buf()), ..self }
+    }
+
     fn open_object(bpffs: &Path, object: &[u8]) -> Result<Self, KernelError> {
         let pins = Pins(bpffs.to_path_buf());
         let netlink = netlink::Netlink::open()?;
@@ -75,6 +85,7 @@ impl LiveKernel {
             netlink,
             nft: nft::Nft::default(),
             peers: peers::PeerRoutes::default(),
+            sysctls: sysctl::Sysctls(SYSCTLS.into()),
         })
     }
 
@@ -121,7 +132,7 @@ impl Kernel for LiveKernel {
             addresses: netlink::host_addresses(&interfaces),
             routes: parts.take("route", self.netlink.routes(&interfaces).await),
             neighbours: neighbours.ours,
-            sysctls: parts.take("sysctl", sysctl::read(&questions.sysctls)),
+            sysctls: parts.take("sysctl", self.sysctls.read(&questions.sysctls)),
             nft: parts.take("nftables", nft),
             links: parts.take("link", links),
             config: parts.take("config", self.bpf.maps.config()),
@@ -164,7 +175,7 @@ impl Kernel for LiveKernel {
             Action::RemoveRoute { destination } => self.netlink.remove_route(*destination).await,
             Action::PutNeighbour(neighbour) => self.netlink.put_neighbour(neighbour).await,
             Action::RemoveNeighbour(neighbour) => self.netlink.remove_neighbour(neighbour).await,
-            Action::SetSysctl { path, value } => sysctl::write(path, value),
+            Action::SetSysctl { path, value } => self.sysctls.write(path, value),
             Action::PutNft(rules) => self.nft.put(rules).await,
             Action::RemoveNft => self.nft.remove().await,
             Action::Attach { interface, hook, program } => {

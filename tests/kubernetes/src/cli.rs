@@ -130,7 +130,7 @@ fn in_cluster(options: &Options, plan: Plan, report: &mut Report) -> Result<()> 
     let ready = report
         .check("no node is Ready without a pod network", || cluster.assert_not_ready())
         && report.check("nodes are Ready with it", || cluster.install_network())
-        && report.check("CoreDNS in a pod, beside kube-proxy", || cluster.start_services());
+        && report.check("CoreDNS in a pod, beside kube-proxy", || cluster.start_dns());
     if ready {
         checks::run(&cluster, report)?;
         for set in &options.suite {

@@ -111,9 +111,14 @@ impl Cluster {
         })
     }
 
-    /// Sets up the pod network; waits until every node is Ready.
+    /// Starts kube-proxy, by which pods on the nodes' own network reach the API server, and sets up the pod
+    /// network; waits until every node is Ready.
     pub(crate) fn install_network(&mut self) -> Result<String> {
-        self.plan.network.install(&mut self.nodes, &self.members, self.plan.containerd)?;
+        for node in &mut self.nodes {
+            proxy::start(node, &self.control.certificates, self.plan.proxy)?;
+        }
+        let Self { plan, nodes, members, control, .. } = self;
+        plan.network.install(nodes, members, plan.containerd, &control.kubectl)?;
         wait_until("nodes that are Ready", READY_TIME_MAX, || {
             for node in self.get_nodes()? {
                 ensure!(condition(&node, "Ready"), "{} is not Ready", node["metadata"]["name"]);
@@ -123,11 +128,8 @@ impl Cluster {
         Ok(format!("{} nodes", self.nodes.len()))
     }
 
-    /// Starts kube-proxy on each node, and CoreDNS.
-    pub(crate) fn start_services(&mut self) -> Result<String> {
-        for node in &mut self.nodes {
-            proxy::start(node, &self.control.certificates, self.plan.proxy)?;
-        }
+    /// Starts CoreDNS.
+    pub(crate) fn start_dns(&mut self) -> Result<String> {
         self.control.kubectl.apply(&dns::objects())?;
         self.control.kubectl.wait_for_pods(dns::NAMESPACE, READY_TIME_MAX)?;
         Ok("Ready".to_owned())

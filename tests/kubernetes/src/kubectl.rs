@@ -65,9 +65,14 @@ impl Kubectl {
     /// Creates or changes objects.
     pub(crate) fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.apply_text(&list.to_string())
+    }
+
+    /// Creates or changes the objects of a manifest.
+    pub(crate) fn apply_text(&self, manifest: &str) -> Result<()> {
         let mut apply = self.command();
         apply.args(["apply", "--server-side", "--filename", "-"]);
-        let output = command::feed(&mut apply, &list.to_string())?;
+        let output = command::feed(&mut apply, manifest)?;
         command::checked(&apply, &output).map(drop)
     }
 

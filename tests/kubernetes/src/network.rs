@@ -12,6 +12,7 @@ use harness::cluster::Mode;
 use serde_json::Value;
 
 use crate::containerd::Containerd;
+use crate::kubectl::Kubectl;
 use crate::node::{NETWORKS, Node};
 
 /// Which one.
@@ -19,7 +20,7 @@ use crate::node::{NETWORKS, Node};
 pub(crate) enum Network {
     /// The CNI project's `bridge`, and routes between the nodes: shows what a cluster can do without us.
     Bridge,
-    /// Ours, with agents that are started by hand.
+    /// Ours, as it is deployed.
     Podwire(Mode),
 }
 
@@ -57,15 +58,16 @@ impl Network {
         nodes: &mut [Node],
         members: &[Member],
         containerd: Containerd,
+        kubectl: &Kubectl,
     ) -> Result<()> {
+        if let Self::Podwire(mode) = self {
+            return podwire::deploy(nodes, kubectl, containerd, mode);
+        }
         for node in nodes.iter_mut() {
             let own = members.iter().find(|member| member.name == node.name);
             let own = own.with_context(|| format!("{} is no member", node.name))?;
-            let plugins = match self {
-                Self::Bridge => bridge::install(node, own, members)?,
-                Self::Podwire(mode) => podwire::install(node, members, mode)?,
-            };
-            configure(node, &plugins, containerd.cni_version())?;
+            let plugin = bridge::install(node, own, members)?;
+            configure(node, &plugin, containerd.cni_version())?;
         }
         Ok(())
     }

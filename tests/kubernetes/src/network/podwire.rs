@@ -1,42 +1,55 @@
-//! Podwire, with an agent on each node that reads a file of nodes.
+//! Podwire, as users deploy it: an image and one manifest.
 
-use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::binaries;
 use harness::cluster::{CLUSTER_CIDRS, Mode};
-use serde_json::{Value, json};
 
-use super::Member;
-use crate::node::{Node, PLUGINS};
+use crate::containerd::Containerd;
+use crate::kubectl::Kubectl;
+use crate::node::Node;
 
-const START_TIME_MAX: Duration = Duration::from_secs(30);
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+const MANIFEST: &str = include_str!("../../../../deploy/podwire.yaml");
+const NAMESPACE: &str = "kube-system";
+/// The argument behind which those of this cluster come.
+const ARGUMENT: &str = "            - --kubernetes\n";
 
-/// Returns the plugin's configuration, when the agent has all that pods need.
-pub(super) fn install(node: &mut Node, members: &[Member], mode: Mode) -> Result<Value> {
-    fs::copy(binaries::plugin()?, node.inside(PLUGINS).join("podwire"))?;
-    let file = node.file("nodes.toml");
-    fs::write(&file, node_file(members))?;
-    let mut flags = vec![
-        "run".to_owned(),
-        format!("--node-name={}", node.name),
-        format!("--nodes-file={}", file.display()),
-        format!("--encapsulation={}", mode.name()),
-    ];
-    flags.extend(CLUSTER_CIDRS.map(|cidr| format!("--cluster-cidr={cidr}")));
-    let agent = binaries::agent()?;
-    node.spawn("podwire-agent", &agent, &flags)?;
-    node.wait("the agent", START_TIME_MAX, |node| {
-        let status = status(node)?;
-        ensure!(status["settled"] == true, "not settled: {}", status["problems"]);
-        Ok(())
-    })?;
-    Ok(json!({"type": "podwire"}))
+/// Loads the image and applies the manifest; waits until an agent runs on every node.
+pub(super) fn deploy(
+    nodes: &[Node],
+    kubectl: &Kubectl,
+    containerd: Containerd,
+    mode: Mode,
+) -> Result<()> {
+    let archive = image()?;
+    for node in nodes {
+        containerd.import(node, std::slice::from_ref(&archive))?;
+    }
+    kubectl.apply_text(&manifest(mode)?)?;
+    kubectl.wait_for_pods(NAMESPACE, START_TIME_MAX).map(drop)
 }
 
-fn status(node: &Node) -> Result<Value> {
-    node.json(&format!("{} status --output json", binaries::agent()?.display()))
+/// The shipped one, with this cluster's arguments.
+fn manifest(mode: Mode) -> Result<String> {
+    ensure!(MANIFEST.matches(ARGUMENT).count() == 1, "deploy/podwire.yaml has no {ARGUMENT}");
+    let mut arguments = format!("{ARGUMENT}            - --encapsulation={}\n", mode.name());
+    for cidr in CLUSTER_CIDRS {
+        arguments.push_str(&format!("            - --cluster-cidr={cidr}\n"));
+    }
+    Ok(MANIFEST.replace(ARGUMENT, &arguments))
+}
+
+/// `PODWIRE_IMAGE`, or what `cargo xtask image` makes.
+fn image() -> Result<PathBuf> {
+    if let Some(archive) = std::env::var_os("PODWIRE_IMAGE") {
+        return Ok(archive.into());
+    }
+    let own = std::env::current_exe().context("find this program")?;
+    let archive = own.ancestors().nth(2).context("target")?.join("podwire-image.tar");
+    ensure!(archive.exists(), "{} is missing: `cargo xtask image`", archive.display());
+    Ok(archive)
 }
 
 pub(super) fn kept(node: &Node) -> Result<Vec<String>> {
@@ -51,14 +64,4 @@ pub(super) fn kept(node: &Node) -> Result<Vec<String>> {
             .map(|name| format!("link {name}")),
     );
     Ok(kept)
-}
-
-fn node_file(members: &[Member]) -> String {
-    let node = |member: &Member| {
-        format!(
-            "[[node]]\nname = {:?}\naddresses = {:?}\npod_cidrs = {:?}\n\n",
-            member.name, member.addresses, member.pod_cidrs
-        )
-    };
-    members.iter().map(node).collect()
 }
