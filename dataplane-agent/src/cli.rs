@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::Options;
-use crate::{run, status};
+use crate::{memory, run, status};
 
 /// Podwire's agent: keeps the data plane of this node, and shows it.
 #[derive(Debug, Parser)]
@@ -60,6 +60,7 @@ impl Cli {
 fn run_agent(options: Options) -> Result<()> {
     let settings = options.complete()?;
     start_log(&settings.log_level)?;
+    memory::share_heap();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -12,6 +12,7 @@ mod fake;
 pub mod install;
 pub mod ipam;
 pub mod kernel;
+mod memory;
 pub mod model;
 pub mod nodes;
 pub mod plan;

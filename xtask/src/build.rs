@@ -11,6 +11,8 @@ use crate::{command, ebpf, paths, set_up};
 const AGENT: &str = "podwire-agent";
 /// Name of the CNI plugin.
 const PLUGIN: &str = "podwire";
+/// The profile of what users install.
+const SHIPPED: &str = "shipped";
 
 /// Options of `build`.
 #[derive(Args)]
@@ -47,24 +49,23 @@ pub(crate) fn binaries(release: bool) -> Result<()> {
 
 /// Builds what users install: it needs no library of the host, takes less memory and starts faster for that.
 fn static_binaries() -> Result<()> {
-    static_binary("dataplane-agent", AGENT, "release")?;
-    static_binary("cni-shim", PLUGIN, "plugin")?;
-    let (built, place) =
-        (paths::profile("plugin").join(PLUGIN), paths::binaries(true).join(PLUGIN));
+    static_binary("dataplane-agent", AGENT)?;
+    static_binary("cni-shim", PLUGIN)
+}
+
+/// The flag is given for this one program alone. For all that cargo compiles, it would be given to macros
+/// and build scripts, too, which are libraries that the compiler loads.
+fn static_binary(package: &str, name: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["rustc", "--package", package, "--bin", name, "--locked"]);
+    cargo.args(["--profile", SHIPPED, "--", "-Ctarget-feature=+crt-static"]);
+    command::run(&mut cargo).with_context(|| format!("build {name}"))?;
+    let (built, place) = (paths::profile(SHIPPED).join(name), paths::binaries(true).join(name));
     // Beside its place and renamed: the file that is there may run, or be cargo's own.
     let new = place.with_extension("new");
     fs::copy(&built, &new)
         .and_then(|_| fs::rename(&new, &place))
         .with_context(|| format!("put {} to {}", built.display(), place.display()))
-}
-
-/// The flag is given for this one program alone. For all that cargo compiles, it would be given to macros
-/// and build scripts, too, which are libraries that the compiler loads.
-fn static_binary(package: &str, name: &str, profile: &str) -> Result<()> {
-    let mut cargo = cargo();
-    cargo.args(["rustc", "--package", package, "--bin", name, "--locked"]);
-    cargo.args(["--profile", profile, "--", "-Ctarget-feature=+crt-static"]);
-    command::run(&mut cargo).with_context(|| format!("build {name}"))
 }
 
 /// Builds the plugin that kills itself, for the tests.

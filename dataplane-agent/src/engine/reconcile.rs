@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::Engine;
 use crate::compile::{compile, questions};
 use crate::kernel::{Action, Kernel, KernelError, Observed};
+use crate::memory;
 use crate::plan::{describe, is_drift, kind, plan};
 
 /// Devices come in the first round, what needs their index in the second; the rest is for somebody who
@@ -132,6 +133,7 @@ impl<K: Kernel> Engine<K> {
         self.failures.clear();
         self.settled = Some(self.compiled.state.clone());
         self.tell_readiness();
+        memory::give_back();
     }
 
     /// Logs each failure once, not at every try.

@@ -4,6 +4,7 @@
 
 mod bpf;
 mod device;
+mod dump;
 mod error;
 mod ipsec;
 mod link;

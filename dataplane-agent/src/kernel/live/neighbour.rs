@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
     NeighbourState,
 };
 use rtnetlink::packet_route::route::RouteProtocol;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::dump::dump;
 use super::error::Context as _;
 use super::netlink::{Netlink, unless};
 use crate::kernel::{KernelError, Link, Neighbour, ROUTE_PROTOCOL};
@@ -32,19 +32,20 @@ impl Netlink {
             interfaces.values().map(|link| (link.ifindex, &link.name)).collect();
         let mut found = Neighbours::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let dump = self.handle.neighbours().get().set_address_family(family).execute();
-            let messages: Vec<NeighbourMessage> =
-                dump.try_collect().await.context(|| "list the neighbours".to_owned())?;
-            for message in messages {
+            let mut all = NeighbourMessage::default();
+            all.header.family = family;
+            let listed = dump(RouteNetlinkMessage::GetNeighbour(all), |entry| {
+                let RouteNetlinkMessage::NewNeighbour(message) = entry else { return };
                 let device = names.get(&message.header.ifindex);
-                let (Some(device), Some(address)) = (device, address(&message)) else { continue };
+                let (Some(device), Some(address)) = (device, address(&message)) else { return };
                 let neighbour = Neighbour { device: (*device).clone(), address };
                 if is_ours(&message) {
                     found.ours.insert(neighbour);
                 } else if message.header.state == NeighbourState::Permanent {
                     found.fixed.insert(neighbour);
                 }
-            }
+            });
+            listed.await.context(|| "list the neighbours".to_owned())?;
         }
         Ok(found)
     }

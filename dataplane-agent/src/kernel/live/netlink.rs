@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_core::abi::Mac;
-use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
@@ -13,14 +13,13 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{AddressMessageBuilder, Handle};
 
+use super::dump::dump;
 use super::error::{Context as _, refusal};
 use crate::kernel::{HOST_DEVICE, KernelError, Link, Medium};
 
 /// The netlink socket of the namespace.
 pub(super) struct Netlink {
     pub(super) handle: Handle,
-    /// Where the kernel filters dumps, so that a full routing table does not cross the socket.
-    pub(super) strict: Handle,
 }
 
 /// What a link's message says of things that we set.
@@ -41,39 +40,29 @@ impl Netlink {
         let what = || "open a netlink socket".to_owned();
         let (connection, handle, _) = rtnetlink::new_connection().context(what)?;
         tokio::spawn(connection);
-        let (connection, strict, _) =
-            rtnetlink::new_connection_with_strict_check().context(what)?;
-        tokio::spawn(connection);
-        Ok(Self { handle, strict })
+        Ok(Self { handle })
     }
 
     /// All links of the namespace with their addresses, by name.
     pub(super) async fn links(&self) -> Result<BTreeMap<String, RawLink>, KernelError> {
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .context(|| "list the links".to_owned())?;
-        let mut links: BTreeMap<u32, RawLink> =
-            messages.iter().map(|message| (message.header.index, raw_link(message))).collect();
-        let messages: Vec<AddressMessage> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .context(|| "list the addresses".to_owned())?;
-        for message in messages {
+        let mut links: BTreeMap<u32, RawLink> = BTreeMap::new();
+        let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let listed = dump(all, |entry| {
+            if let RouteNetlinkMessage::NewLink(message) = entry {
+                links.insert(message.header.index, raw_link(&message));
+            }
+        });
+        listed.await.context(|| "list the links".to_owned())?;
+        let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let listed = dump(all, |entry| {
+            let RouteNetlinkMessage::NewAddress(message) = entry else { return };
             if let (Some(link), Some(address)) =
                 (links.get_mut(&message.header.index), address(&message))
             {
                 link.link.addresses.push(address);
             }
-        }
+        });
+        listed.await.context(|| "list the addresses".to_owned())?;
         Ok(links.into_values().map(|link| (link.link.name.clone(), link)).collect())
     }
 

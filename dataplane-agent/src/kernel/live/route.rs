@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt as _;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
     RouteScope, RouteType,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::dump::dump;
 use super::error::{Context as _, refusal};
-use super::netlink::{Netlink, errno, unless};
+use super::netlink::{Netlink, unless};
 use crate::kernel::{HOST_DEVICE, KernelError, Link, ROUTE_PROTOCOL, Route};
 
 impl Netlink {
@@ -31,19 +31,24 @@ impl Netlink {
             filter.header.address_family = family;
             filter.header.table = RouteHeader::RT_TABLE_MAIN;
             filter.header.protocol = protocol();
-            let dump = self.strict.route().get(filter).execute().try_collect().await;
-            // A kernel without IPv6 has no such table.
-            if family == AddressFamily::Inet6 && errno(&dump) == Some(libc::EAFNOSUPPORT) {
-                continue;
-            }
-            let messages: Vec<RouteMessage> = dump.context(|| "list the routes".to_owned())?;
-            for message in messages.iter().filter(|message| is_ours(message, host)) {
-                let Some(destination) = destination(message) else { continue };
-                let route = route(message);
+            let listed = dump(RouteNetlinkMessage::GetRoute(filter), |entry| {
+                let RouteNetlinkMessage::NewRoute(message) = entry else { return };
+                if !is_ours(&message, host) {
+                    return;
+                }
+                let Some(destination) = destination(&message) else { return };
+                let route = route(&message);
                 // Of two with the same destination the right one counts: it is not to be made anew.
                 if route.mtu != 0 || !routes.contains_key(&destination) {
                     routes.insert(destination, route);
                 }
+            });
+            match listed.await {
+                // A kernel without IPv6 has no such table.
+                Err(error)
+                    if family == AddressFamily::Inet6
+                        && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+                result => result.context(|| "list the routes".to_owned())?,
             }
         }
         Ok(routes)

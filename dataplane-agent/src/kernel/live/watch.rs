@@ -190,7 +190,7 @@ fn nft_events(bytes: &[u8]) -> Vec<Event> {
 }
 
 /// Splits a datagram into netlink messages, each with its header.
-fn messages(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     chunks(bytes, |bytes| {
         let length = u32::from_ne_bytes(*bytes.first_chunk()?);
         (length >= 16).then_some(length as usize)
