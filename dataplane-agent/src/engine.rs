@@ -10,6 +10,7 @@ mod reconcile;
 mod report;
 mod sourced;
 mod sweep;
+mod vitals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,10 +22,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::leases::Leases;
 pub use self::sourced::Sourced;
+use self::vitals::Reconciliations;
 use crate::compile::Compiled;
 use crate::ipam::Ipam;
 use crate::kernel::{Event, Kernel, KernelError, Observed, State};
 use crate::model::Model;
+use crate::monitor::Vitals;
 use crate::nodes::source::{News, Readiness};
 use crate::status::PeerStatus;
 use crate::store::{Store, StoreError};
@@ -89,6 +92,8 @@ pub struct Setup {
     pub host_problems: fn() -> Vec<String>,
     /// What is wrong with the files on the host.
     pub install_problems: watch::Receiver<Vec<String>>,
+    /// Where the engine says how it is.
+    pub vitals: watch::Sender<Vitals>,
 }
 
 /// Model, kernel, and what is known about the difference.
@@ -120,6 +125,8 @@ pub struct Engine<K> {
     sweep_in: Duration,
     leases: Leases,
     readiness: watch::Sender<Readiness>,
+    reconciliations: Reconciliations,
+    vitals: watch::Sender<Vitals>,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -155,6 +162,8 @@ impl<K: Kernel> Engine<K> {
             sweep_in,
             leases: Leases::default(),
             readiness: watch::Sender::default(),
+            reconciliations: Reconciliations::default(),
+            vitals: setup.vitals,
         };
         engine.observed = engine.observe().await?;
         if let Some(why) = engine.observed.unknown.get("pod") {
@@ -173,6 +182,7 @@ impl<K: Kernel> Engine<K> {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = Pace::default();
         let mut events_ended = false;
+        self.tell_vitals();
         loop {
             let soon = Instant::now() + DEBOUNCE;
             tokio::select! {
@@ -186,6 +196,7 @@ impl<K: Kernel> Engine<K> {
                     events_ended = event.is_none();
                     self.take_event(event).await;
                     due = due.min(pace.next_look());
+                    continue;
                 }
                 () = sleep_until(due) => {
                     self.restore_files();
@@ -196,6 +207,7 @@ impl<K: Kernel> Engine<K> {
                 _ = sweep.tick() => self.sweep().await,
                 Some(freed) = self.leases.next() => self.lease_freed(freed).await,
             }
+            self.tell_vitals();
         }
     }
 

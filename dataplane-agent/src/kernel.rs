@@ -336,6 +336,9 @@ pub trait Kernel {
     fn program_ids(&mut self) -> Result<BTreeMap<String, u32>, KernelError>;
 }
 
+/// Reads the counters, summed over the processors, by number; beside the kernel's owner, at any time.
+pub type ReadCounters = Box<dyn Fn() -> Result<BTreeMap<u32, Stats>, KernelError> + Send + Sync>;
+
 /// Why the kernel edge failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]

@@ -14,6 +14,7 @@ pub mod ipam;
 pub mod kernel;
 mod memory;
 pub mod model;
+pub mod monitor;
 pub mod nodes;
 pub mod plan;
 pub mod presence;

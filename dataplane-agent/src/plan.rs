@@ -103,6 +103,20 @@ fn attach(interface: &str, hook: LinkHook, program: &str) -> Action {
     Action::Attach { interface: interface.to_owned(), hook, program: program.to_owned() }
 }
 
+/// All kinds of actions: names that metrics have as a label.
+pub const KINDS: [&str; 10] = [
+    "address",
+    "config",
+    "device",
+    "link",
+    "neighbour",
+    "nftables",
+    "node",
+    "pod",
+    "route",
+    "sysctl",
+];
+
 /// What an action changes, for counters and for people.
 pub fn kind(action: &Action) -> &'static str {
     match action {

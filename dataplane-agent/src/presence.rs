@@ -64,7 +64,7 @@ impl Presence {
             match Server::bind(&self.socket) {
                 Ok(new) => {
                     inode = self.inode();
-                    server = new;
+                    server = new.counted(server.calls());
                 }
                 Err(error) => tracing::error!(%error, "nobody can reach this agent"),
             }

@@ -1,17 +1,19 @@
 //! `podwire-agent run`: puts the parts together, and takes them apart in order.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Engine, Inputs, Setup, Sourced};
 use crate::install::Install;
 use crate::kernel::live::{self, LiveKernel};
 use crate::model::Model;
+use crate::monitor::{self, Calls, Monitor, Vitals};
 use crate::presence::Presence;
 use crate::server::Server;
 use crate::settings::Settings;
@@ -35,10 +37,16 @@ pub async fn run(settings: Settings) -> Result<()> {
     make_directory(settings.socket.parent().unwrap_or(Path::new("/")))?;
     let store = Store::open(&settings.state_dir)?;
     // Before anything is changed: a socket that is in use belongs to an agent of another directory.
-    let server = Server::bind(&settings.socket)?;
+    let calls = Calls::default();
+    let server = Server::bind(&settings.socket)?.counted(calls.clone());
+    let listener = monitor::listen(settings.listen).await?;
+    let (vitals, seen) = watch::channel(Vitals::starting());
+    let monitor = Arc::new(Monitor::new(seen, calls));
+    let watched = tokio::spawn(monitor::serve(listener, Arc::clone(&monitor)));
 
     let _pins = lock_pins(&settings.bpffs)?;
     let kernel = LiveKernel::open(&settings.bpffs)?.with_sysctls(&settings.sysctl_dir);
+    monitor.count(kernel.counter_reader()?);
     let events = kernel.watch()?;
     let network = settings.network.clone();
     let setup = Setup {
@@ -54,6 +62,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         boot_time_ns: boot_time_ns(),
         host_problems: live::problems,
         install_problems: install.problems(),
+        vitals,
     };
     let mut engine = Engine::start(kernel, setup).await?;
     engine.reconcile().await;
@@ -84,6 +93,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     }
     follow.abort();
     installed.abort();
+    watched.abort();
     tracing::info!("stopped; pods keep their network");
     Ok(())
 }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::Command;
 use crate::failure;
+use crate::monitor::{self, Calls};
 
 /// For one connection from accept to reply, and again for sending it.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
@@ -52,6 +53,7 @@ pub struct Server {
     socket: PathBuf,
     inode: u64,
     time_max: Duration,
+    calls: Calls,
 }
 
 impl Server {
@@ -71,7 +73,26 @@ impl Server {
         }
         let (listener, inode) = listen(socket)
             .map_err(|source| ServerError::Io { socket: socket.to_owned(), source })?;
-        Ok(Self { listener, socket: socket.to_owned(), inode, time_max: CONNECTION_TIME_MAX })
+        Ok(Self {
+            listener,
+            socket: socket.to_owned(),
+            inode,
+            time_max: CONNECTION_TIME_MAX,
+            calls: Calls::default(),
+        })
+    }
+
+    /// Counts calls there.
+    #[must_use]
+    pub fn counted(self, calls: Calls) -> Self {
+        let mut server = self;
+        server.calls = calls;
+        server
+    }
+
+    /// What it has counted.
+    pub fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// Serves until this future is dropped.
@@ -82,9 +103,10 @@ impl Server {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let (engine, time_max) = (engine.clone(), self.time_max);
+                    let calls = self.calls.clone();
                     tokio::spawn(async move {
                         let _place = place;
-                        if let Err(error) = converse(stream, &engine, time_max).await {
+                        if let Err(error) = converse(stream, &engine, &calls, time_max).await {
                             tracing::debug!(%error, "a connection ended early");
                         }
                     });
@@ -121,20 +143,26 @@ fn listen(socket: &Path) -> io::Result<(UnixListener, u64)> {
 async fn converse(
     mut stream: UnixStream,
     engine: &mpsc::Sender<Command>,
+    calls: &Calls,
     time_max: Duration,
 ) -> Result<(), MessageError> {
     let deadline = Instant::now() + time_max;
     let late = |_| MessageError::Io(io::ErrorKind::TimedOut.into());
     let reply = match timeout_at(deadline, read_request(&mut stream)).await.map_err(late)? {
-        Ok(request) => match timeout_at(deadline, ask(request, engine)).await {
-            Ok(Some(reply)) => reply,
-            // The agent stops. Without a reply the plugin asks its successor.
-            Ok(None) => return Ok(()),
-            Err(_) => Reply::Failed(failure::try_again(
-                "the agent is busy",
-                &format!("it did not come to this call within {} s", time_max.as_secs()),
-            )),
-        },
+        Ok(request) => {
+            let (call, start) = (monitor::call_name(&request.call), Instant::now());
+            let reply = match timeout_at(deadline, ask(request, engine)).await {
+                Ok(Some(reply)) => reply,
+                // The agent stops. Without a reply the plugin asks its successor.
+                Ok(None) => return Ok(()),
+                Err(_) => Reply::Failed(failure::try_again(
+                    "the agent is busy",
+                    &format!("it did not come to this call within {} s", time_max.as_secs()),
+                )),
+            };
+            calls.count(call, start.elapsed(), &reply);
+            reply
+        }
         Err(ReadError::Refused(failure)) => Reply::Failed(failure),
         Err(ReadError::Io(error)) => return Err(error.into()),
     };

@@ -1,5 +1,6 @@
 //! What `podwire-agent run` is told: flags, environment, configuration file, in this order.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,10 @@ pub struct Options {
     /// Directory of the host's network configurations, where one is put when pods can be made
     #[arg(long, env = "PODWIRE_CNI_CONF_DIR", value_name = "DIR")]
     pub cni_conf_dir: Option<PathBuf>,
+    /// Serves /healthz, /readyz and /metrics over HTTP at this address, such as [::]:9869 or
+    /// 127.0.0.1:9869 [default: nowhere]
+    #[arg(long, env = "PODWIRE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
     /// error, warn, info, debug, trace, or a filter per module [default: info]
     #[arg(long, env = "PODWIRE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -108,6 +113,8 @@ pub struct Settings {
     pub sysctl_dir: PathBuf,
     /// What is put on the host.
     pub install: Directories,
+    /// Where health and metrics are served.
+    pub listen: Option<SocketAddr>,
     /// Filter of the log.
     pub log_level: String,
 }
@@ -178,6 +185,7 @@ impl Options {
                 plugins: whole("--cni-bin-dir", given.cni_bin_dir)?,
                 configurations: whole("--cni-conf-dir", given.cni_conf_dir)?,
             },
+            listen: given.listen,
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
         })
     }
@@ -227,6 +235,7 @@ impl Options {
             sysctl_dir: self.sysctl_dir.or(other.sysctl_dir),
             cni_bin_dir: self.cni_bin_dir.or(other.cni_bin_dir),
             cni_conf_dir: self.cni_conf_dir.or(other.cni_conf_dir),
+            listen: self.listen.or(other.listen),
             log_level: self.log_level.or(other.log_level),
             config: self.config,
         }

@@ -49,6 +49,7 @@ pub struct Builder {
     strict_rp_filter: bool,
     large_pools: bool,
     start_agents: bool,
+    listen: bool,
     keep: bool,
 }
 
@@ -92,6 +93,13 @@ impl Builder {
     #[must_use]
     pub fn strict_rp_filter(mut self) -> Self {
         self.strict_rp_filter = true;
+        self
+    }
+
+    /// Has the agents serve health and metrics at [`MONITOR_PORT`](crate::node::MONITOR_PORT).
+    #[must_use]
+    pub fn listening(mut self) -> Self {
+        self.listen = true;
         self
     }
 
@@ -159,7 +167,9 @@ impl Builder {
             ])?;
         }
         fabric.add_node(&namespace, place)?;
-        Node::new(run, namespace, place, self.mode, binaries::agent()?, binaries::plugin()?)
+        let (agent, plugin) = (binaries::agent()?, binaries::plugin()?);
+        let node = Node::new(run, namespace, place, self.mode, agent, plugin)?;
+        Ok(if self.listen { node.listening() } else { node })
     }
 
     fn place(&self, number: u8) -> Place {
@@ -201,6 +211,7 @@ impl Cluster {
             strict_rp_filter: false,
             large_pools: false,
             start_agents: true,
+            listen: false,
             keep: false,
         }
     }

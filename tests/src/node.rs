@@ -25,6 +25,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// It promises to end within 8 seconds after SIGTERM, as runtimes kill what takes longer.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Where an agent serves health and metrics.
+pub const MONITOR_PORT: u16 = 9869;
+
 /// Where the distribution has the plugins of the CNI project.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
@@ -50,6 +53,7 @@ pub struct Node {
     plugin_binary: PathBuf,
     run: String,
     keep: bool,
+    listen: bool,
 }
 
 impl Node {
@@ -78,7 +82,13 @@ impl Node {
             plugin_binary,
             run: run.name().to_owned(),
             keep: run.is_kept(),
+            listen: false,
         })
+    }
+
+    pub(crate) fn listening(mut self) -> Self {
+        self.listen = true;
+        self
     }
 
     /// The agent's socket.
@@ -101,6 +111,9 @@ impl Node {
         command.arg("--nodes-file").arg(&self.nodes_file);
         command.arg("--socket").arg(self.socket()).arg("--bpffs").arg(&self.bpffs);
         command.arg("--state-dir").arg(&self.directory);
+        if self.listen {
+            command.args(["--listen", &format!("[::]:{MONITOR_PORT}")]);
+        }
         command.args(CLUSTER_CIDRS.iter().flat_map(|cidr| ["--cluster-cidr", cidr]));
         command.stdin(Stdio::null());
         command

@@ -17,6 +17,7 @@ mod net {
     mod ipam;
     mod killed;
     mod matrix;
+    mod monitor;
     mod parallel;
     mod plugin;
     mod reboot;

@@ -131,6 +131,7 @@ impl<K: Kernel> Engine<K> {
             tracing::info!("the data plane is as it should be again");
         }
         self.failures.clear();
+        self.reconciliations.settled = self.reconciliations.settled.saturating_add(1);
         self.settled = Some(self.compiled.state.clone());
         self.tell_readiness();
         memory::give_back();
@@ -142,6 +143,7 @@ impl<K: Kernel> Engine<K> {
             tracing::error!("{failure}");
         }
         self.failures = failures;
+        self.reconciliations.failed = self.reconciliations.failed.saturating_add(1);
         self.tell_readiness();
     }
 }

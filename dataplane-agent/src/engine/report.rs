@@ -109,6 +109,15 @@ impl<K: Kernel> Engine<K> {
     }
 
     async fn problems(&self, refused: Vec<String>) -> Vec<String> {
+        let mut problems = self.own_problems(refused);
+        // It may start programs and wait for them.
+        let of_host = tokio::task::spawn_blocking(self.host_problems).await;
+        problems.extend(of_host.unwrap_or_default());
+        problems
+    }
+
+    /// All but those of the host.
+    pub(super) fn own_problems(&self, refused: Vec<String>) -> Vec<String> {
         let mut problems = self.failures.clone();
         problems.extend(refused.into_iter().filter(|why| !self.failures.contains(why)));
         problems.extend(self.sourced.problems());
@@ -127,9 +136,6 @@ impl<K: Kernel> Engine<K> {
             );
         }
         problems.extend(self.install_problems.borrow().iter().cloned());
-        // It may start programs and wait for them.
-        let of_host = tokio::task::spawn_blocking(self.host_problems).await;
-        problems.extend(of_host.unwrap_or_default());
         problems
     }
 }

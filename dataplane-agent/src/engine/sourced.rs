@@ -39,6 +39,11 @@ impl Sourced {
         self.waiting.as_ref()
     }
 
+    /// Since when it has not been heard.
+    pub(super) fn silent_since(&self) -> Option<SystemTime> {
+        self.silent_since
+    }
+
     /// How old it is what is known.
     pub(super) fn age(&self) -> Duration {
         // A clock that was set back makes it new.

@@ -37,6 +37,7 @@ fn setup(directory: &TempDir, boot_time_ns: u64) -> Setup {
         boot_time_ns,
         host_problems: Vec::new,
         install_problems: watch::channel(Vec::new()).1,
+        vitals: watch::Sender::new(Vitals::starting()),
     }
 }
 

@@ -33,7 +33,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use self::error::Context as _;
-use super::{Action, Event, Kernel, KernelError, Observed, Questions, State};
+use super::{Action, Event, Kernel, KernelError, Observed, Questions, ReadCounters, State};
 
 pub use preflight::preflight;
 pub use problem::problems;
@@ -88,6 +88,15 @@ impl LiveKernel {
             peers: peers::PeerRoutes::default(),
             sysctls: sysctl::Sysctls(SYSCTLS.into()),
         })
+    }
+
+    /// A reader of the counters beside this kernel: it has a handle of its own, and nothing else.
+    ///
+    /// # Errors
+    /// When the map cannot be opened.
+    pub fn counter_reader(&self) -> Result<ReadCounters, KernelError> {
+        let counters = self.bpf.counters()?;
+        Ok(Box::new(move || counters.read()))
     }
 
     /// Begins to tell what changes. Must be called inside a tokio runtime.

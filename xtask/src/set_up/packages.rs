@@ -24,7 +24,7 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
 }
 
 /// All packages, and why.
-const PACKAGES: [Package; 23] = [
+const PACKAGES: [Package; 24] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -45,12 +45,13 @@ const PACKAGES: [Package; 23] = [
         Scope::Test,
         "builds cnitool and what calls the CNI project's own library",
     ),
+    package("curl", Scope::Test, "asks agents for health and metrics, and web servers in pods"),
     package("iptables", Scope::Test, "the tables of the plugins portmap and firewall"),
     package("podman", Scope::Test, "another container runtime that calls the plugin"),
+    package("python3-prometheus-client", Scope::Test, "the reference parser of metrics"),
     package("strace", Scope::Test, "shows what each verb of the plugin asks of the kernel"),
     package("bind9-dnsutils", Scope::Kubernetes, "dig: looks up names of services"),
     package("conntrack", Scope::Kubernetes, "shows connections to Kubernetes' own suite"),
-    package("curl", Scope::Kubernetes, "asks web servers in pods"),
     package("etcd-server", Scope::Kubernetes, "what the API server keeps its objects in"),
     package("iperf", Scope::Kubernetes, "measures throughput in Kubernetes' own suite"),
     package("netcat-openbsd", Scope::Kubernetes, "nc: probes ports in Kubernetes' own suite"),

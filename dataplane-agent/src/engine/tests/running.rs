@@ -11,6 +11,7 @@ struct Running {
     events: Option<mpsc::Sender<Event>>,
     stop: oneshot::Sender<()>,
     engine: JoinHandle<()>,
+    vitals: watch::Receiver<Vitals>,
     _nodes: mpsc::Sender<crate::nodes::source::News>,
     _directory: TempDir,
 }
@@ -24,8 +25,9 @@ impl Running {
         let (stop, stopped) = oneshot::channel();
         let inputs =
             Inputs { commands: from_server, events: from_kernel, nodes: from_file, stop: stopped };
+        let vitals = engine.vitals.subscribe();
         let engine = tokio::spawn(async move { engine.run(inputs).await });
-        Self { kernel, commands, events: Some(events), stop, engine, _nodes, _directory }
+        Self { kernel, commands, events: Some(events), stop, engine, vitals, _nodes, _directory }
     }
 
     async fn tell(&self, event: Event) {
@@ -68,6 +70,24 @@ async fn runs_on_events_and_on_time() {
     node.remove_route();
     tokio::time::sleep(LOOK_EVERY * 2).await;
     assert_eq!(node.routes(), 2);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn says_how_it_is_whenever_it_comes_by() {
+    let node = Running::new().await;
+    tokio::time::sleep(LOOK_EVERY * 10).await;
+    node.remove_route();
+    tokio::time::sleep(LOOK_EVERY * 2).await;
+    {
+        let vitals = node.vitals.borrow();
+        assert!(vitals.beat.elapsed() <= LOOK_EVERY, "{vitals:?}");
+        assert_eq!(vitals.ready, Ok(()));
+        assert_eq!(vitals.drift, [("route", 1)].into());
+        assert!(vitals.settled > 10 && vitals.failed == 0, "{vitals:?}");
+        assert_eq!(vitals.nodes, fake::model().nodes.len());
+        assert!(vitals.entries["pw_nodes"] > 0 && vitals.pools.len() == 2, "{vitals:?}");
+    }
     node.stop().await;
 }
 

@@ -14,7 +14,7 @@ use dataplane_core::abi::names::{MAPS, PROGRAMS};
 
 use super::error::{Context as _, refusal};
 use super::link;
-use super::map::Maps;
+use super::map::{Counters, Maps};
 use super::syscall::{self, Kind};
 use crate::kernel::KernelError;
 
@@ -74,6 +74,11 @@ impl Bpf {
             Ok((program.info().context(|| format!("ask for {name}"))?.id(), *name))
         });
         ids.collect()
+    }
+
+    /// Another handle for the counters.
+    pub(super) fn counters(&self) -> Result<Counters, KernelError> {
+        Counters::open(&self.pins)
     }
 
     /// Pins again what somebody has removed: the plugin attaches from there.

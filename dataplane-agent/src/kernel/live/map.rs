@@ -20,8 +20,11 @@ pub(super) struct Maps {
     pods: HashMap<MapData, Addr, PodEntry>,
     nodes: LpmTrie<MapData, Addr, NodeEntry>,
     config: Array<MapData, Config>,
-    stats: PerCpuArray<MapData, Stats>,
+    stats: Counters,
 }
+
+/// What the programs count, to be read only.
+pub(super) struct Counters(PerCpuArray<MapData, Stats>);
 
 impl Maps {
     /// Opens the pins. aya compares the sizes with those that the kernel reports.
@@ -30,7 +33,7 @@ impl Maps {
             pods: open(pins, MAP_PODS)?.try_into().context(|| MAP_PODS.to_owned())?,
             nodes: open(pins, MAP_NODES)?.try_into().context(|| MAP_NODES.to_owned())?,
             config: open(pins, MAP_CONFIG)?.try_into().context(|| MAP_CONFIG.to_owned())?,
-            stats: open(pins, MAP_STATS)?.try_into().context(|| MAP_STATS.to_owned())?,
+            stats: Counters::open(pins)?,
         })
     }
 
@@ -108,9 +111,20 @@ impl Maps {
     }
 
     pub(super) fn counters(&self) -> Result<BTreeMap<u32, Stats>, KernelError> {
+        self.stats.read()
+    }
+}
+
+impl Counters {
+    pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
+        open(pins, MAP_STATS)?.try_into().map(Self).context(|| MAP_STATS.to_owned())
+    }
+
+    /// Sums over the processors, by number.
+    pub(super) fn read(&self) -> Result<BTreeMap<u32, Stats>, KernelError> {
         let mut counters = BTreeMap::new();
         for number in Counter::all().map(Counter::number) {
-            let per_cpu = self.stats.get(&number, 0).context(|| format!("read {MAP_STATS}"))?;
+            let per_cpu = self.0.get(&number, 0).context(|| format!("read {MAP_STATS}"))?;
             let sum = per_cpu.iter().fold(Stats::default(), |sum, cpu| Stats {
                 packets: sum.packets.wrapping_add(cpu.packets),
                 bytes: sum.bytes.wrapping_add(cpu.bytes),
