@@ -176,10 +176,19 @@ async fn garbage_is_said_and_made_up_for() {
 
 #[tokio::test]
 async fn a_server_that_does_not_stream_lists_is_asked_for_pages() {
+    for (code, why) in [
+        (422, "sendInitialEvents is forbidden for watch"),
+        (500, "the required storage feature RequestWatchProgress is disabled"),
+    ] {
+        pages_after(code, why).await;
+    }
+}
+
+async fn pages_after(code: u16, why: &str) {
     let mut server = Server::start().await;
     let mut followed = Followed::start(&server);
     let asked = server.asked(&["sendInitialEvents=true"]).await;
-    asked.refuse(422, "sendInitialEvents is forbidden for watch").await;
+    asked.refuse(code, why).await;
     followed.trouble().await;
     let page = |node: String, more: &str| {
         format!(

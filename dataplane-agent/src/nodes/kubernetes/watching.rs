@@ -102,8 +102,9 @@ impl Watch {
             watcher::Error::WatchError(status) => &kube::Error::Api(status.clone()),
             watcher::Error::NoResourceVersion => return self.start_again(error.to_string()),
         };
+        // 500 is what a server says whose etcd is too old for it (before 3.5).
         let is_unknown =
-            matches!(source, kube::Error::Api(status) if [400, 422].contains(&status.code));
+            matches!(source, kube::Error::Api(status) if [400, 422, 500].contains(&status.code));
         if self.listing == Listing::Streamed && self.list_due.is_some() && is_unknown {
             return self.use_pages(&explain(source));
         }
