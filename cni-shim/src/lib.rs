@@ -2,6 +2,7 @@
 
 pub mod delegation;
 pub mod error;
+pub mod grace;
 pub mod names;
 pub mod plugin;
 pub mod protocol;

@@ -93,6 +93,9 @@ pub struct PluginFile {
     pub protocol: u32,
     /// Root of the pins: `programs/<name>`, `maps/<name>`, `links/<interface>-ingress|-egress`.
     pub bpffs: PathBuf,
+    /// Whether grace periods are expedited while the plugin waits for some ([`grace`](crate::grace)).
+    #[serde(default)]
+    pub expedite: bool,
 }
 
 /// Pins below the root that [`PluginFile::bpffs`] names.

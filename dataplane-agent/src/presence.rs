@@ -23,6 +23,8 @@ pub struct Presence {
     pub socket: PathBuf,
     /// Directory for pins, which the plugin has to know.
     pub bpffs: PathBuf,
+    /// Whether the plugin has the kernel hurry.
+    pub expedite: bool,
 }
 
 impl Presence {
@@ -42,7 +44,11 @@ impl Presence {
     /// # Errors
     /// When the system refuses.
     pub fn write_plugin_file(&self) -> Result<(), StoreError> {
-        let content = PluginFile { protocol: PROTOCOL_VERSION, bpffs: self.bpffs.clone() };
+        let content = PluginFile {
+            protocol: PROTOCOL_VERSION,
+            bpffs: self.bpffs.clone(),
+            expedite: self.expedite,
+        };
         let file = beside(&self.socket, PLUGIN_FILE);
         let text = serde_json::to_vec(&content).map_err(|error| StoreError::Io {
             what: "cannot write",
@@ -104,8 +110,8 @@ mod tests {
     async fn what_is_removed_comes_back() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("podwire");
-        let presence =
-            Presence { socket: directory.join("agent.sock"), bpffs: "/sys/fs/bpf/x".into() };
+        let (socket, bpffs) = (directory.join("agent.sock"), "/sys/fs/bpf/x".into());
+        let presence = Presence { socket, bpffs, expedite: true };
         presence.make().unwrap();
         let server = Server::bind(&presence.socket).unwrap();
         let (engine, _commands) = mpsc::channel(1);
@@ -115,7 +121,8 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
         tokio::time::sleep(SIGN_OF_LIFE_EVERY * 2).await;
         assert!(std::os::unix::net::UnixStream::connect(&presence.socket).is_ok());
-        assert!(fs::read_to_string(directory.join("plugin.json")).unwrap().contains("bpf/x"));
+        let told = fs::read_to_string(directory.join("plugin.json")).unwrap();
+        assert!(told.contains("bpf/x") && told.contains(r#""expedite":true"#), "{told}");
         assert_eq!(fs::read_dir(directory.join("locks")).unwrap().count(), 256);
         task.abort();
     }

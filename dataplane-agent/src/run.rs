@@ -33,7 +33,11 @@ pub async fn run(settings: Settings) -> Result<()> {
     let install = Install::new(settings.install.clone(), &settings.socket)?;
     let source = settings.nodes.open(&settings.node_name, &settings.network).await?;
     live::preflight(&settings.bpffs)?;
-    let presence = Presence { socket: settings.socket.clone(), bpffs: settings.bpffs.clone() };
+    let presence = Presence {
+        socket: settings.socket.clone(),
+        bpffs: settings.bpffs.clone(),
+        expedite: settings.expedite,
+    };
     make_directory(settings.socket.parent().unwrap_or(Path::new("/")))?;
     let store = Store::open(&settings.state_dir)?;
     // Before anything is changed: a socket that is in use belongs to an agent of another directory.
@@ -45,7 +49,8 @@ pub async fn run(settings: Settings) -> Result<()> {
     let watched = tokio::spawn(monitor::serve(listener, Arc::clone(&monitor)));
 
     let _pins = lock_pins(&settings.bpffs)?;
-    let kernel = LiveKernel::open(&settings.bpffs)?.with_sysctls(&settings.sysctl_dir);
+    let kernel =
+        LiveKernel::open(&settings.bpffs, settings.expedite)?.with_sysctls(&settings.sysctl_dir);
     monitor.count(kernel.counter_reader()?);
     let events = kernel.watch()?;
     let network = settings.network.clone();

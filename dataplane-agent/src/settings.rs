@@ -85,6 +85,13 @@ pub struct Options {
     /// 127.0.0.1:9869 [default: nowhere]
     #[arg(long, env = "PODWIRE_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Lets the kernel hurry (`/sys/kernel/rcu_expedited`) for the moments in which programs are attached and
+    /// pods' interfaces removed [default: true]
+    #[arg(
+        long, env = "PODWIRE_EXPEDITE", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_missing_value = "true"
+    )]
+    pub expedite: Option<bool>,
     /// error, warn, info, debug, trace, or a filter per module [default: info]
     #[arg(long, env = "PODWIRE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -115,6 +122,8 @@ pub struct Settings {
     pub install: Directories,
     /// Where health and metrics are served.
     pub listen: Option<SocketAddr>,
+    /// Whether grace periods are expedited while somebody waits for some.
+    pub expedite: bool,
     /// Filter of the log.
     pub log_level: String,
 }
@@ -186,6 +195,7 @@ impl Options {
                 configurations: whole("--cni-conf-dir", given.cni_conf_dir)?,
             },
             listen: given.listen,
+            expedite: given.expedite.unwrap_or(true),
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
         })
     }
@@ -236,6 +246,7 @@ impl Options {
             cni_bin_dir: self.cni_bin_dir.or(other.cni_bin_dir),
             cni_conf_dir: self.cni_conf_dir.or(other.cni_conf_dir),
             listen: self.listen.or(other.listen),
+            expedite: self.expedite.or(other.expedite),
             log_level: self.log_level.or(other.log_level),
             config: self.config,
         }
@@ -318,6 +329,7 @@ mod tests {
         assert_eq!(settings.socket, Path::new("/run/podwire/agent.sock"));
         assert_eq!(settings.bpffs, Path::new("/sys/fs/bpf/podwire"));
         assert_eq!(settings.state_dir, Path::new("/run/podwire"));
+        assert!(settings.expedite);
     }
 
     #[test]

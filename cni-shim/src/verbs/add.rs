@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::agent::{self, AGENT_WAIT_MAX};
 use crate::error::{ALREADY_ATTACHED, failure};
 use crate::fault;
+use crate::grace::Expedited;
 use crate::ipam::{self, Given, Ipam};
 use crate::kernel::{self, Made, Netlink, Pair};
 use crate::names::{Attachment, Hook, Pins};
@@ -23,6 +24,7 @@ struct Job {
     pod: String,
     socket: PathBuf,
     pins: Pins,
+    expedite: bool,
     ipam: Ipam,
     mac: Option<[u8; 6]>,
     dns: Option<serde_json::Value>,
@@ -57,10 +59,12 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
         crate::lock::share_with_children(&lock)?;
     }
     fault::done(fault::LOCKED);
+    let file = agent::plugin_file(&socket)?;
     let job = Job {
         host_ifname: attachment.host_ifname(),
         network: config.name().to_owned(),
-        pins: Pins(agent::plugin_file(&socket)?.bpffs),
+        pins: Pins(file.bpffs),
+        expedite: file.expedite,
         attachment,
         netns_path,
         netns,
@@ -110,9 +114,11 @@ fn attach(
     netlink.name_host_end(host_ifname, pair, &job.alias())?;
     fault::done(fault::LINK_NAMED);
     let index = pair.host_ifindex;
+    let expedited = Expedited::begin(job.expedite);
     let ingress = kernel::attach(&job.pins, host_ifname, index, Hook::Ingress)?; // 3
     fault::done(fault::INGRESS);
     let egress = kernel::attach(&job.pins, host_ifname, index, Hook::Egress)?;
+    drop(expedited);
     fault::done(fault::EGRESS);
     progress.asked = true;
     let ask = |source| job.ask(pair, [ingress, egress], source);
@@ -147,7 +153,9 @@ fn attach(
 /// is not given back while somebody has it.
 fn undo(job: &Job, netlink: &Netlink, progress: &Progress, mut error: Failure) -> Failure {
     let mut failed = Vec::new();
+    let expedited = Expedited::begin(job.expedite);
     let removed = netlink.remove(&job.host_ifname);
+    drop(expedited);
     if let Err(error) = &removed {
         failed.push(format!("remove {} ({error})", job.host_ifname));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::agent;
 use crate::error::{PROTOCOL, TRY_AGAIN, failure};
+use crate::grace::Expedited;
 use crate::ipam::{self, Ipam};
 use crate::kernel::{self, Netlink};
 use crate::names::Pins;
@@ -27,9 +28,14 @@ pub(crate) fn del(environment: &Environment, config: &Config) -> Result<(), Fail
         // Another call works on this interface.
         return lock.map(drop);
     }
-    let pins = agent::plugin_file(&socket).map(|file| Pins(file.bpffs));
+    let file = agent::plugin_file(&socket);
+    let expedite = file.as_ref().is_ok_and(|file| file.expedite);
+    let pins = file.map(|file| Pins(file.bpffs));
     let mut lease_freed = false;
-    let remove = || remove(&host_ifname, pins.as_ref().ok());
+    let remove = || {
+        let _expedited = Expedited::begin(expedite);
+        remove(&host_ifname, pins.as_ref().ok())
+    };
     let (mut removed, mut lease) = (Ok(()), Ok(()));
     match ipam::of_del(environment, config) {
         Ok(Ipam::Pools(_)) => {}

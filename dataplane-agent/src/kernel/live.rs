@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use cni_shim::grace::{self, Expedited};
 use cni_shim::names::Pins;
 use dataplane_core::abi::Stats;
 use tokio::sync::mpsc::Receiver;
@@ -55,6 +56,8 @@ pub struct LiveKernel {
     nft: nft::Nft,
     peers: peers::PeerRoutes,
     sysctls: sysctl::Sysctls,
+    /// Whether grace periods are expedited where one of its steps waits for some.
+    expedite: bool,
 }
 
 impl LiveKernel {
@@ -66,8 +69,8 @@ impl LiveKernel {
     /// # Errors
     /// When pins are foreign or of another layout, when the kernel refuses a program (with the
     /// verifier's log), or when netlink cannot be opened.
-    pub fn open(bpffs: &Path) -> Result<Self, KernelError> {
-        Self::open_object(bpffs, OBJECT)
+    pub fn open(bpffs: &Path, expedite: bool) -> Result<Self, KernelError> {
+        Self::open_object(bpffs, OBJECT, expedite)
     }
 
     /// With the values of `/proc/sys` in another place.
@@ -76,7 +79,7 @@ impl LiveKernel {
         Self { sysctls: sysctl::Sysctls(directory.to_path_buf()), ..self }
     }
 
-    fn open_object(bpffs: &Path, object: &[u8]) -> Result<Self, KernelError> {
+    fn open_object(bpffs: &Path, object: &[u8], expedite: bool) -> Result<Self, KernelError> {
         let pins = Pins(bpffs.to_path_buf());
         let netlink = netlink::Netlink::open()?;
         let bpf = bpf::Bpf::open(&pins, object)?;
@@ -87,6 +90,7 @@ impl LiveKernel {
             nft: nft::Nft::default(),
             peers: peers::PeerRoutes::default(),
             sysctls: sysctl::Sysctls(SYSCTLS.into()),
+            expedite,
         })
     }
 
@@ -125,6 +129,9 @@ impl Kernel for LiveKernel {
     async fn observe(&mut self, questions: &Questions) -> Result<Observed, KernelError> {
         let mut parts = Parts::default();
         parts.take("pin", self.bpf.restore_pins());
+        if matches!(grace::end_abandoned(), Ok(true)) {
+            tracing::debug!("grace periods are as they were: a plugin was killed meanwhile");
+        }
         let raw = self.netlink.links().await?;
         let interfaces = netlink::interfaces(&raw);
         let links = self.bpf.program_names();
@@ -176,7 +183,10 @@ impl Kernel for LiveKernel {
     async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {
         match action {
             Action::PutDevice { name, device } => device::put(&self.netlink, name, device).await,
-            Action::RemoveDevice { name } => self.netlink.remove_link(name).await,
+            Action::RemoveDevice { name } => {
+                let _expedited = Expedited::begin(self.expedite);
+                self.netlink.remove_link(name).await
+            }
             Action::AddAddress(address) => self.netlink.add_host_address(*address).await,
             Action::RemoveAddress(address) => self.netlink.remove_host_address(*address).await,
             Action::PutRoute { destination, route } => {
@@ -189,6 +199,7 @@ impl Kernel for LiveKernel {
             Action::PutNft(rules) => self.nft.put(rules).await,
             Action::RemoveNft => self.nft.remove().await,
             Action::Attach { interface, hook, program } => {
+                let _expedited = Expedited::begin(self.expedite);
                 self.links.attach(interface, *hook, self.bpf.program(program)?)
             }
             Action::Detach { interface, hook } => self.links.detach(interface, *hook),

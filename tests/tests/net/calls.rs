@@ -15,6 +15,9 @@ use tests::{binaries, command};
 const BUDGETS: [(&str, usize); 5] =
     [("ADD", 210), ("CHECK", 185), ("STATUS", 110), ("DEL", 105), ("GC", 95)];
 
+/// Whether all grace periods are expedited, of the whole machine.
+pub(crate) const SWITCH: &str = "/sys/kernel/rcu_expedited";
+
 /// A system call as `strace` writes it.
 #[derive(Debug, PartialEq, Eq)]
 struct Call {
@@ -139,6 +142,35 @@ fn each_verb_asks_the_kernel_for_little_and_once() {
             failed.extend(judge(verb, &calls, budget).err().map(|error| error.to_string()));
         }
         ensure!(failed.is_empty(), "{}", failed.join("\n"));
+        Ok(())
+    });
+}
+
+/// The operator says, by the agent, whether the plugin may touch the machine's switch for grace periods. An agent
+/// of an earlier release says nothing.
+#[test]
+fn the_kernel_hurries_only_where_the_agent_lets_it() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let pod = node.bare_pod()?;
+        let file = node.directory.join("plugin.json");
+        let said: serde_json::Value = serde_json::from_slice(&fs::read(&file)?)?;
+        ensure!(said["expedite"] == true, "{said}");
+        for (says, is_allowed) in [(json!(true), true), (json!(false), false), (json!(null), false)]
+        {
+            let mut saying = said.clone();
+            if says.is_null() {
+                saying.as_object_mut().context("an object")?.remove("expedite");
+            } else {
+                saying["expedite"] = says;
+            }
+            fs::write(&file, saying.to_string())?;
+            for verb in ["ADD", "DEL"] {
+                let calls = traced(node, verb, &pod.netns(), &json!({}))?;
+                let is_touched = calls.iter().any(|call| call.arguments.contains(SWITCH));
+                ensure!(is_touched == is_allowed, "{verb} with {saying}: {calls:?}");
+            }
+        }
         Ok(())
     });
 }

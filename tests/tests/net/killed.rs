@@ -1,5 +1,6 @@
 //! The plugin is killed, or fails: nothing is left.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tests::pod::Pod;
 use tests::probe;
 use tests::wait::wait_until;
 
+use super::calls::SWITCH;
 use super::traces;
 
 /// Two looks, a minute apart, and what they need on a busy machine.
@@ -47,6 +49,23 @@ fn an_add_after_a_killed_one_works_or_says_what_to_do() {
             traces::ensure_none(node, &pod).context(step.clone())?;
         }
         Ok(())
+    });
+}
+
+/// It is killed while the kernel hurries. Other tests have it hurry, too: each for a moment.
+#[test]
+fn an_add_that_is_killed_leaves_the_kernel_in_no_hurry() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let pod = node.bare_pod()?;
+        let before = fs::read_to_string(SWITCH)?;
+        traces::killed_add(&pod, "ingress-attached")?;
+        wait_until("the agent's next look", SEEN_TIME_MAX, || {
+            let value = fs::read_to_string(SWITCH)?;
+            ensure!(value.trim() == "0", "{SWITCH} is {value}, and was {before}");
+            Ok(())
+        })?;
+        pod.delete()
     });
 }
 

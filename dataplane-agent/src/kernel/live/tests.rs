@@ -194,7 +194,7 @@ async fn observe(kernel: &mut LiveKernel) -> State {
 /// A node with its uplink (whose name has a dot) and everything set up.
 async fn node(bpffs: &Path) -> LiveKernel {
     run("ip link add up0.5 type veth peer up0.5p && ip link set up0.5 up");
-    let mut kernel = LiveKernel::open(bpffs).unwrap();
+    let mut kernel = LiveKernel::open(bpffs, true).unwrap();
     apply(&mut kernel, &actions(&wanted())).await;
     kernel
 }
@@ -365,7 +365,7 @@ fn all_of_it_can_be_removed() {
 #[test]
 fn a_late_removal_leaves_the_next_owner_of_an_address() {
     isolated(async |bpffs| {
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         let address = [10, 244, 1, 2].map_to();
         kernel.apply(&Action::PutPod { address, entry: pod(2) }).await.unwrap();
         kernel.apply(&Action::RemovePod { address, generation: 1 }).await.unwrap();
@@ -379,7 +379,7 @@ fn a_late_removal_leaves_the_next_owner_of_an_address() {
 #[test]
 fn a_vxlan_device_on_the_same_port_is_named() {
     isolated(async |bpffs| {
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         run("ip link add other type vxlan external dstport 8472");
         let device = Device::Tunnel { port: 8472, mtu: 1450 };
         let put = Action::PutDevice { name: TUNNEL_DEVICE.to_owned(), device };
@@ -391,7 +391,7 @@ fn a_vxlan_device_on_the_same_port_is_named() {
 #[test]
 fn counters_are_summed_over_the_processors() {
     isolated(async |bpffs| {
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         let counters = kernel.counters().unwrap();
         assert!(counters.values().all(|stats| stats.packets == 0));
         let path = dataplane_core::abi::Path::HostToPod as u32;

@@ -10,7 +10,7 @@ fn removed_pins_of_programs_and_maps_come_back() {
         run(&format!("rm {0}/programs/* {0}/maps/*", bpffs.display()));
         assert_eq!(observe(&mut kernel).await, wanted());
         drop(kernel);
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         assert_eq!(kernel.program_ids().unwrap(), ids);
     });
 }
@@ -21,7 +21,7 @@ fn a_restart_takes_over_without_touching_a_program() {
         let mut kernel = node(bpffs).await;
         let (programs, links) = (kernel.program_ids().unwrap(), link_ids(bpffs));
         drop(kernel);
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         assert_eq!(kernel.program_ids().unwrap(), programs);
         assert_eq!(link_ids(bpffs), links);
         let mut state = observe(&mut kernel).await;
@@ -54,7 +54,7 @@ fn another_program_is_exchanged_in_its_pin_and_its_links() {
         // As an agent of another version would have left it: other code under the pin's name.
         let pins = Pins(bpffs.to_owned());
         fs::rename(pins.program(PROGRAM_TO_POD), pins.program(PROGRAM_FROM_POD)).unwrap();
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         let after = kernel.program_ids().unwrap();
         assert_ne!(after[PROGRAM_FROM_POD], before[PROGRAM_TO_POD]);
         assert_eq!(after[PROGRAM_FROM_NET], before[PROGRAM_FROM_NET]);
@@ -78,7 +78,7 @@ fn an_exchange_that_was_cut_short_is_finished() {
         fs::rename(pins.program(PROGRAM_TO_POD), &half).unwrap();
         let pin = pins.link("pod0", Hook::Ingress);
         fs::rename(&pin, format!("{}-removing", pin.display())).unwrap();
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         assert!(!half.exists());
         assert_eq!(link_ids(bpffs), links);
         let key = ("pod0".to_owned(), LinkHook::Ingress);
@@ -108,7 +108,7 @@ fn a_new_link_under_an_old_name_is_not_detached() {
         observe(&mut kernel).await;
         // Somebody else, such as the plugin, makes it anew before the agent acts on what it saw.
         run("ip link add up0.5 type veth peer up0.5p");
-        let mut other = LiveKernel::open(bpffs).unwrap();
+        let mut other = LiveKernel::open(bpffs, true).unwrap();
         let attach = Action::Attach {
             interface: "up0.5".to_owned(),
             hook: LinkHook::Ingress,
@@ -125,11 +125,11 @@ fn a_new_link_under_an_old_name_is_not_detached() {
 #[test]
 fn maps_of_another_version_are_refused() {
     isolated(async |bpffs| {
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         let other = Config { abi_version: ABI_VERSION + 1, ..config() };
         kernel.apply(&Action::PutConfig(other)).await.unwrap();
         drop(kernel);
-        let error = LiveKernel::open(bpffs).err().unwrap().to_string();
+        let error = LiveKernel::open(bpffs, true).err().unwrap().to_string();
         assert!(error.contains(MAP_CONFIG) && error.contains("version"), "{error}");
     });
 }
@@ -143,7 +143,7 @@ fn maps_of_another_layout_are_refused() {
             "bpftool map create {} type hash key 16 value 32 entries 100 name {MAP_PODS}",
             maps.join(MAP_PODS).display()
         ));
-        let error = LiveKernel::open(bpffs).err().unwrap().to_string();
+        let error = LiveKernel::open(bpffs, true).err().unwrap().to_string();
         assert!(error.contains(MAP_PODS) && error.contains("maximum of entries 100"), "{error}");
         assert!(!bpffs.join("maps").join(MAP_CONFIG).exists(), "nothing is made before the check");
     });
@@ -152,19 +152,19 @@ fn maps_of_another_layout_are_refused() {
 #[test]
 fn foreign_pins_are_named() {
     isolated(async |bpffs| {
-        drop(LiveKernel::open(bpffs).unwrap());
+        drop(LiveKernel::open(bpffs, true).unwrap());
         let make = "type hash key 4 value 4 entries 1 name foreign";
         for place in ["maps/foreign", "links/foreign", "links/eth0-ingress", "foreign"] {
             let path = bpffs.join(place);
             run(&format!("bpftool map create {} {make}", path.display()));
-            let error = LiveKernel::open(bpffs).err().unwrap().to_string();
+            let error = LiveKernel::open(bpffs, true).err().unwrap().to_string();
             assert!(error.contains(path.to_str().unwrap()), "{error}");
             fs::remove_file(path).unwrap();
         }
         let pin = bpffs.join("programs").join(PROGRAM_FROM_POD);
         fs::remove_file(&pin).unwrap();
         run(&format!("bpftool map create {} {make}", pin.display()));
-        let error = LiveKernel::open(bpffs).err().unwrap().to_string();
+        let error = LiveKernel::open(bpffs, true).err().unwrap().to_string();
         assert!(error.contains(pin.to_str().unwrap()), "{error}");
     });
 }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn changes_are_told() {
     isolated(async |bpffs| {
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         let peers = [("192.168.1.12".parse().unwrap(), "192.168.1.11".parse().unwrap())].into();
         kernel.observe(&Questions { peers, ..Questions::default() }).await.unwrap();
         let mut events = kernel.watch().unwrap();

@@ -60,7 +60,7 @@ fn neighbours_are_kept_by_the_kernel_and_only_ours_are_known() {
              ip neigh add 192.168.1.12 lladdr 02:00:00:00:00:12 nud stale dev up0 && \
              ip neigh add 192.168.1.13 lladdr 02:00:00:00:00:13 nud permanent dev up0 && \
              ip neigh add 192.168.1.14 managed dev up0");
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         let neighbour =
             |text: &str| Neighbour { device: "up0".to_owned(), address: text.parse().unwrap() };
         let wanted = ["192.168.1.12", "192.168.1.15", "fe80::15"].map(neighbour);
@@ -93,7 +93,7 @@ fn thousands_of_nodes_are_asked_for_once() {
     isolated(async |bpffs| {
         run("ip link add up0 type veth peer name up0p && ip link set up0 up && \
              ip link set up0p up && ip addr add 10.1.0.1/16 dev up0");
-        let mut kernel = LiveKernel::open(bpffs).unwrap();
+        let mut kernel = LiveKernel::open(bpffs, true).unwrap();
         let mut events = kernel.watch().unwrap();
         let node = |n: u16| std::net::IpAddr::from([10, 1, (n >> 8) as u8, (n & 0xff) as u8]);
         let peers = (2..5_002).map(|n| (node(n), node(1))).collect();
