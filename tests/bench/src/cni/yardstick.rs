@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use cni_shim::grace::Expedited;
 use dataplane_core::abi::names::{PROGRAM_FROM_POD, PROGRAM_TO_POD};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
@@ -33,6 +34,8 @@ pub(super) struct Round {
     remove: Duration,
     attach: Duration,
     remove_attached: Duration,
+    attach_expedited: Duration,
+    remove_expedited: Duration,
     process: Duration,
 }
 
@@ -46,6 +49,9 @@ pub(super) struct Bare {
     pub(super) attach: Series,
     /// The pair, with the programs on it.
     pub(super) remove_attached: Series,
+    /// Both with expedited grace periods, as Podwire has them.
+    pub(super) attach_expedited: Series,
+    pub(super) remove_expedited: Series,
     /// A process of the plugin that does nothing: VERSION.
     pub(super) process: Series,
 }
@@ -56,17 +62,21 @@ impl Bare {
         self.remove.0.push(millis(round.remove));
         self.attach.0.push(millis(round.attach));
         self.remove_attached.0.push(millis(round.remove_attached));
+        self.attach_expedited.0.push(millis(round.attach_expedited));
+        self.remove_expedited.0.push(millis(round.remove_expedited));
         self.process.0.push(millis(round.process));
     }
 
     /// With names for people.
-    pub(super) fn all(&self) -> [(&'static str, &Series); 5] {
+    pub(super) fn all(&self) -> [(&'static str, &Series); 7] {
         [
             ("start and end of a process of the plugin (VERSION)", &self.process),
             ("veth pair made, both ends up", &self.make),
             ("programs attached to both hooks of an end (TCX)", &self.attach),
+            ("the same, grace periods expedited", &self.attach_expedited),
             ("veth pair removed", &self.remove),
             ("veth pair removed, programs on it", &self.remove_attached),
+            ("the same, grace periods expedited", &self.remove_expedited),
         ]
     }
 
@@ -77,6 +87,8 @@ impl Bare {
             "attach_ms": self.attach.to_json(),
             "remove_ms": self.remove.to_json(),
             "remove_attached_ms": self.remove_attached.to_json(),
+            "attach_expedited_ms": self.attach_expedited.to_json(),
+            "remove_expedited_ms": self.remove_expedited.to_json(),
         })
     }
 }
@@ -106,20 +118,42 @@ impl Yardstick {
             netlink.make(&self.pod, &inside)?;
             let make = start.elapsed();
             let remove = netlink.remove()?;
-            netlink.make(&self.pod, &inside)?;
-            let mut programs = [PROGRAM_FROM_POD, PROGRAM_TO_POD]
-                .map(|name| SchedClassifier::from_pin(self.bpffs.join("programs").join(name)));
-            let start = Instant::now();
-            // The links live as long as the programs: until the interface is gone.
-            for (program, hook) in programs.iter_mut().zip(HOOKS) {
-                let program = program.as_mut().map_err(|error| anyhow::anyhow!("{error}"))?;
-                attach(program, hook)?;
-            }
-            let attach = start.elapsed();
-            let remove_attached = netlink.remove()?;
-            Ok(Round { make, remove, attach, remove_attached, process: Duration::ZERO })
+            let (attach, remove_attached) = self.attached(&netlink, &inside, false)?;
+            let (attach_expedited, remove_expedited) = self.attached(&netlink, &inside, true)?;
+            Ok(Round {
+                make,
+                remove,
+                attach,
+                remove_attached,
+                attach_expedited,
+                remove_expedited,
+                process: Duration::ZERO,
+            })
         })?;
         Ok(Round { process, ..rest })
+    }
+
+    /// What it takes to attach the programs, and to remove the pair with them.
+    fn attached(
+        &self,
+        netlink: &Netlink,
+        inside: &Netlink,
+        expedite: bool,
+    ) -> Result<(Duration, Duration)> {
+        netlink.make(&self.pod, inside)?;
+        let mut programs = [PROGRAM_FROM_POD, PROGRAM_TO_POD]
+            .map(|name| SchedClassifier::from_pin(self.bpffs.join("programs").join(name)));
+        let start = Instant::now();
+        let expedited = Expedited::begin(expedite);
+        // The links live as long as the programs: until the interface is gone.
+        for (program, hook) in programs.iter_mut().zip(HOOKS) {
+            let program = program.as_mut().map_err(|error| anyhow::anyhow!("{error}"))?;
+            attach(program, hook)?;
+        }
+        drop(expedited);
+        let attach = start.elapsed();
+        let _expedited = Expedited::begin(expedite);
+        Ok((attach, netlink.remove()?))
     }
 }
 
