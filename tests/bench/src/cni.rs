@@ -5,6 +5,7 @@ mod contender;
 mod judge;
 mod memory;
 mod parallel;
+mod rest;
 mod rounds;
 mod series;
 mod show;

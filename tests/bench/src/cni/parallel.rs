@@ -11,6 +11,7 @@ use tests::report::progress;
 use super::Size;
 use super::call::millis;
 use super::contender::Contender;
+use super::rest;
 use super::series::Series;
 use super::stage::Stage;
 
@@ -35,9 +36,11 @@ pub(super) fn crowds(stage: &Stage, contenders: &[&Contender], size: Size) -> Re
     for _ in 0..size.crowd_rounds {
         for (contender, crowd) in contenders.iter().zip(&mut crowds) {
             bar.set_message(contender.name);
+            rest::wait()?;
             let (each, all) = at_once(&pods, |pod| contender.add(pod).map(drop))?;
             crowd.each.0.extend(each);
             crowd.all.0.push(all);
+            rest::wait()?;
             let (_, all) = at_once(&pods, |pod| contender.del(pod).map(drop))?;
             crowd.all_del.0.push(all);
             bar.inc(1);

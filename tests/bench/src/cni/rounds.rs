@@ -6,6 +6,7 @@ use tests::report::progress;
 
 use super::call::millis;
 use super::contender::Contender;
+use super::rest;
 use super::series::Figures;
 
 /// Rounds that only warm up.
@@ -61,8 +62,11 @@ fn order(count: usize, round: usize) -> Vec<usize> {
 
 fn turn(subject: &Subject<'_>, figures: &mut Figures) -> Result<()> {
     let Subject { contender, pod } = subject;
+    rest::wait()?;
     let (result, add) = contender.add(pod)?;
+    rest::wait()?;
     let check = contender.check(pod, &result)?;
+    rest::wait()?;
     let del = contender.del(pod)?;
     figures.add.0.push(millis(add.wall));
     figures.add_cpu.0.push(millis(add.cpu));

@@ -5,6 +5,7 @@ use tests::report::{Verdict, section, table};
 
 use super::Results;
 use super::judge::ratio;
+use super::rest;
 use super::series::{Figures, Series};
 
 /// Prints all tables.
@@ -49,6 +50,9 @@ pub(super) fn tables(results: &Results) {
     }
     println!("{grid}");
     kernel(results);
+    if rest::missed() > 0 {
+        println!("{} calls were measured on a machine that did not come to rest", rest::missed());
+    }
     for (name, failures) in results.names.iter().zip(&results.failures).filter(|(_, n)| **n > 0) {
         println!("{name}: {failures} ADDs failed and were tried again");
     }

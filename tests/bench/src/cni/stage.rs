@@ -41,7 +41,8 @@ impl Stage {
     pub(super) fn new(size: Size) -> Result<Self> {
         println!(
             "ADD and DEL from start to end of the plugin's process; both families; {} rounds; the \
-             address check (DAD) is off for all.",
+             address check (DAD) is off for all. Each call waits until the machine is at rest: processors \
+             idle for 0.1 s.",
             size.rounds
         );
         let bar = progress("nodes and agents", 3);

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::call::{self, millis};
 use super::contender::Contender;
+use super::rest;
 use super::series::Series;
 
 const HOST_END: &str = "bare0";
@@ -109,6 +110,7 @@ impl Yardstick {
     /// # Errors
     /// When the kernel refuses something.
     pub(super) fn round(&self, podwire: &Contender) -> Result<Round> {
+        rest::wait()?;
         let (mut version, input) = podwire.command("VERSION", &self.pod);
         let process = call::run(&mut version, &input)?.1.wall;
         let rest = self.machine.enter(|| -> Result<Round> {
