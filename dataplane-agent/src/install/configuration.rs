@@ -100,7 +100,8 @@ impl Configuration {
         let mut plugins = vec![own];
         let mut known = vec![PLAIN, NEWEST];
         let portmap = self.plugins.as_ref().map(|directory| directory.join(PORTMAP));
-        if let Some(portmap) = portmap.filter(|portmap| portmap.is_file()) {
+        // Also a link that leads to a place which this container does not see.
+        if let Some(portmap) = portmap.filter(|portmap| fs::symlink_metadata(portmap).is_ok()) {
             plugins.push(json!({ "type": PORTMAP, "capabilities": { "portMappings": true } }));
             if !self.has_newest(&portmap).await {
                 known.pop();
@@ -146,9 +147,12 @@ mod tests {
             assert_eq!(both["plugins"][1]["type"], "portmap");
             assert_eq!(both["cniVersions"], wanted);
         }
-        fs::write(host.path().join(PORTMAP), "not a program").unwrap();
+        fs::remove_file(host.path().join(PORTMAP)).unwrap();
+        std::os::unix::fs::symlink("/of/the/host/portmap", host.path().join(PORTMAP)).unwrap();
         configuration.put().await.unwrap();
-        assert_eq!(read(host.path())["cniVersions"], json!(["1.0.0"]));
+        let linked = read(host.path());
+        assert_eq!(linked["plugins"][1]["type"], "portmap");
+        assert_eq!(linked["cniVersions"], json!(["1.0.0"]));
     }
 
     #[tokio::test]
