@@ -69,10 +69,17 @@ fn run_agent(options: Options) -> Result<()> {
         .block_on(run::run(settings))
 }
 
-/// A plain level is meant for the agent: its libraries stay silent unless something is wrong.
+/// What the programs of a debugging build call themselves in the log.
+const PROGRAMS: &str = "podwire";
+
+/// A plain level is meant for the agent, and for its programs, where they speak: its libraries stay silent unless
+/// something is wrong.
 fn start_log(level: &str) -> Result<()> {
     let filter = match level.parse::<LevelFilter>() {
-        Ok(own) => format!("{},{}={own}", own.min(LevelFilter::WARN), env!("CARGO_CRATE_NAME")),
+        Ok(own) => {
+            let (others, agent) = (own.min(LevelFilter::WARN), env!("CARGO_CRATE_NAME"));
+            format!("{others},{agent}={own},{PROGRAMS}={own}")
+        }
         Err(_) => level.to_owned(),
     };
     let filter = EnvFilter::try_new(filter)

@@ -8,6 +8,7 @@ mod dump;
 mod error;
 mod ipsec;
 mod link;
+mod log;
 mod map;
 mod neighbour;
 mod netlink;

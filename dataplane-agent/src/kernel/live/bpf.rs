@@ -13,9 +13,9 @@ use dataplane_core::abi::ABI_VERSION;
 use dataplane_core::abi::names::{MAPS, PROGRAMS};
 
 use super::error::{Context as _, refusal};
-use super::link;
 use super::map::{Counters, Maps};
 use super::syscall::{self, Kind};
+use super::{link, log};
 use crate::kernel::KernelError;
 
 /// End of the name of a program's pin until the links have been moved to it (bpffs takes no dots).
@@ -60,6 +60,7 @@ impl Bpf {
                 SchedClassifier::from_pin(&path).context(|| format!("open {}", path.display()))?;
             programs.insert(name, program);
         }
+        log::follow(object, programs.values())?;
         Ok(Self { maps, programs, map_data, pins: pins.clone() })
     }
 
