@@ -150,6 +150,8 @@ pub struct Near {
     pub mtu: u32,
     /// The node's pod networks.
     pub cidrs: Vec<IpNet>,
+    /// The node's own addresses in them: behind these the packet may go on to anywhere.
+    pub node: Vec<IpAddr>,
 }
 
 /// What a GC did.

@@ -46,8 +46,11 @@ impl<K: Kernel> Engine<K> {
     /// The pods of this node, where larger packets reach them than reach all.
     fn near(&self) -> Option<Near> {
         let own = self.model.own()?;
-        (self.compiled.near_mtu > self.compiled.pod_mtu)
-            .then(|| Near { mtu: self.compiled.near_mtu, cidrs: own.pod_cidrs.clone() })
+        (self.compiled.near_mtu > self.compiled.pod_mtu).then(|| Near {
+            mtu: self.compiled.near_mtu,
+            cidrs: own.pod_cidrs.clone(),
+            node: own.pod_cidrs.iter().map(crate::model::gateway).collect(),
+        })
     }
 
     /// Takes the addresses of an attachment back.

@@ -132,8 +132,10 @@ fn check_compares_the_mtu_of_routes() {
         let routes = json!([
             { "dst": "0.0.0.0/0", "gw": "169.254.1.1", "mtu": 1450 },
             { "dst": "10.244.1.0/24", "gw": "169.254.1.1" },
+            { "dst": "10.244.1.1/32", "gw": "169.254.1.1", "mtu": 1450 },
             { "dst": "::/0", "gw": "fe80::1", "mtu": 1450 },
             { "dst": "fd00:10:244:1::/64", "gw": "fe80::1" },
+            { "dst": "fd00:10:244:1::1/128", "gw": "fe80::1", "mtu": 1450 },
         ]);
         ensure!(result["routes"] == routes, "{result}");
         configuration["prevResult"] = result;
