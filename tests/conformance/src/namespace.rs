@@ -123,7 +123,11 @@ pub fn remove_of_dead() -> Result<()> {
         };
         if !Path::new("/proc").join(pid).exists() {
             ensure!(pid.parse::<u32>().is_ok(), "{name} is none of ours");
-            Namespace::Own(name).delete()?;
+            let namespace = Namespace::Own(name);
+            // Another run may be at it, too.
+            namespace
+                .delete()
+                .or_else(|error| if namespace.path().exists() { Err(error) } else { Ok(()) })?;
         }
     }
     Ok(())
