@@ -45,7 +45,7 @@ impl Given {
         let Added { addresses, mtu, near } = added;
         match near {
             Some(near) => {
-                Self { addresses, mtu: near.mtu, routes: sizes::sized(routes, mtu, &near), dns }
+                Self { addresses, mtu: near.mtu, routes: sizes::sized(&routes, mtu, &near), dns }
             }
             None => Self { addresses, mtu, routes, dns },
         }

@@ -67,12 +67,6 @@ impl Vitals {
         }
     }
 
-    /// How long the source of nodes has not been heard.
-    fn nodes_age(&self) -> Duration {
-        // A clock that was set back makes it new.
-        self.silent_since.and_then(|since| since.elapsed().ok()).unwrap_or_default()
-    }
-
     fn is_alive(&self) -> Result<(), String> {
         let silent = self.beat.elapsed();
         if silent <= BEAT_TIME_MAX {

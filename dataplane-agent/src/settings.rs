@@ -191,8 +191,8 @@ impl Options {
             state_dir,
             sysctl_dir: given.sysctl_dir.unwrap_or_else(|| SYSCTLS.into()),
             install: Directories {
-                plugins: whole("--cni-bin-dir", given.cni_bin_dir)?,
-                configurations: whole("--cni-conf-dir", given.cni_conf_dir)?,
+                plugins: absolute_if_given("--cni-bin-dir", given.cni_bin_dir.as_deref())?,
+                configurations: absolute_if_given("--cni-conf-dir", given.cni_conf_dir.as_deref())?,
             },
             listen: given.listen,
             expedite: given.expedite.unwrap_or(true),
@@ -208,12 +208,9 @@ impl Options {
             }
             (false, _, Some(_)) => bad("--kubeconfig", "goes with --kubernetes only"),
             (true, None, kubeconfig) => {
-                let kubeconfig = kubeconfig.as_deref().map(|file| absolute("--kubeconfig", file));
+                let kubeconfig = absolute_if_given("--kubeconfig", kubeconfig.as_deref())?;
                 let state_dir = state_dir.to_owned();
-                Ok(Source::Kubernetes(Kubernetes {
-                    kubeconfig: kubeconfig.transpose()?,
-                    state_dir,
-                }))
+                Ok(Source::Kubernetes(Kubernetes { kubeconfig, state_dir }))
             }
             (false, Some(file), None) => Ok(Source::File(absolute("--nodes-file", file)?)),
             (false, None, None) => Err(SettingsError::Missing(
@@ -259,8 +256,11 @@ fn absolute(option: &'static str, path: &Path) -> Result<PathBuf, SettingsError>
         .map_err(|error| SettingsError::Bad(option, format!("{}: {error}", path.display())))
 }
 
-fn whole(option: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, SettingsError> {
-    path.map(|path| absolute(option, &path)).transpose()
+fn absolute_if_given(
+    option: &'static str,
+    path: Option<&Path>,
+) -> Result<Option<PathBuf>, SettingsError> {
+    path.map(|path| absolute(option, path)).transpose()
 }
 
 fn read(file: &Path) -> Result<Options, SettingsError> {

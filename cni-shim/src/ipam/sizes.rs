@@ -1,5 +1,7 @@
 //! The largest packet of each route.
 
+use ipnet::IpNet;
+
 use crate::protocol::Near;
 use crate::result::Route;
 
@@ -8,24 +10,24 @@ use crate::result::Route;
 ///
 /// The node's own addresses are elsewhere, as what the host stack has translated is sent there: in IPv6 it could
 /// not be cut for the way that it takes from there.
-pub(super) fn sized(routes: Vec<Route>, mtu: u32, near: &Near) -> Vec<Route> {
-    let mut sized: Vec<Route> = Vec::new();
-    for route in &routes {
-        let is_wider = |cidr: &&ipnet::IpNet| route.dst != **cidr && route.dst.contains(*cidr);
-        let own = near.cidrs.iter().filter(|_| route.mtu.is_none()).filter(is_wider);
-        sized.extend(own.map(|cidr| Route { dst: *cidr, ..route.clone() }));
+pub(super) fn sized(routes: &[Route], mtu: u32, near: &Near) -> Vec<Route> {
+    let nodes: Vec<IpNet> = near.node.iter().copied().map(IpNet::from).collect();
+    let is_near =
+        |dst: &IpNet| near.cidrs.iter().any(|cidr| cidr.contains(dst)) && !nodes.contains(dst);
+    let mut sized = routes.to_vec();
+    for dst in near.cidrs.iter().chain(&nodes) {
+        let around = routes.iter().filter(|route| route.dst.contains(dst));
+        // One with an MTU of its own holds for all that it leads to.
+        let limited = around.clone().filter(|route| route.mtu.is_some());
+        let is_free = |route: &&Route| {
+            route.mtu.is_none() && !limited.clone().any(|other| route.dst.contains(&other.dst))
+        };
+        sized.extend(
+            around.clone().filter(is_free).map(|route| Route { dst: *dst, ..route.clone() }),
+        );
     }
-    let is_near = |cidr: &ipnet::IpNet| near.cidrs.iter().any(|near| near.contains(cidr));
-    for node in near.node.iter().copied().map(ipnet::IpNet::from) {
-        let routes = routes.iter().chain(&sized).filter(|route| route.mtu.is_none());
-        let by_it = routes.filter(|route| is_near(&route.dst) && route.dst.contains(&node));
-        let to_node = |route: &Route| Route { dst: node, mtu: Some(mtu), ..route.clone() };
-        let more: Vec<Route> = by_it.map(to_node).collect();
-        sized.extend(more);
-    }
-    for route in routes {
-        let mtu = route.mtu.or((!is_near(&route.dst)).then_some(mtu));
-        sized.push(Route { mtu, ..route });
+    for route in &mut sized {
+        route.mtu = route.mtu.or((!is_near(&route.dst)).then_some(mtu));
     }
     sized.sort_by_key(|route| (route.dst, route.table, route.priority));
     sized.dedup_by_key(|route| (route.dst, route.table, route.priority));
@@ -48,7 +50,8 @@ mod tests {
             Some(mtu) => format!("{} {mtu}", route.dst),
             None => route.dst.to_string(),
         };
-        sized(routes.iter().map(route).collect(), 1450, &near).iter().map(text).collect()
+        let routes: Vec<Route> = routes.iter().map(route).collect();
+        sized(&routes, 1450, &near).iter().map(text).collect()
     }
 
     #[test]
@@ -77,6 +80,10 @@ mod tests {
             ["10.244.0.0/16 1450", "10.244.1.0/24", "10.244.1.1/32 1450", "10.244.1.7/32"]
         );
         assert_eq!(sized_texts(&[("10.0.0.0/8", Some(1300))]), ["10.0.0.0/8 1300"]);
+        assert_eq!(
+            sized_texts(&[("0.0.0.0/0", None), ("10.244.1.0/24", Some(1300))]),
+            ["0.0.0.0/0 1450", "10.244.1.0/24 1300"]
+        );
         assert_eq!(sized_texts(&[("192.0.2.0/24", None)]), ["192.0.2.0/24 1450"]);
     }
 }

@@ -1,12 +1,12 @@
 //! What the engine knows of its nodes' source.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use super::Engine;
 use crate::kernel::Kernel;
-use crate::nodes::source::{Known, News, Origin, Readiness};
+use crate::nodes::source::{Known, News, Origin, Readiness, age};
 use crate::status::SourceStatus;
 
 /// Where the nodes come from, how new they are, and what is wrong with them.
@@ -44,18 +44,12 @@ impl Sourced {
         self.silent_since
     }
 
-    /// How old it is what is known.
-    pub(super) fn age(&self) -> Duration {
-        // A clock that was set back makes it new.
-        self.silent_since.and_then(|since| since.elapsed().ok()).unwrap_or_default()
-    }
-
     pub(super) fn status(&self, nodes: usize) -> SourceStatus {
         SourceStatus {
             name: self.name.clone(),
             nodes,
             current: self.silent_since.is_none(),
-            age_seconds: self.age().as_secs(),
+            age_seconds: age(self.silent_since).as_secs(),
             trouble: self.trouble.clone(),
         }
     }

@@ -9,8 +9,6 @@ use dataplane_core::abi::{Addr, PodEntry};
 use tempfile::TempDir;
 
 use super::*;
-use tokio::sync::watch;
-
 use crate::fake::{self, FakeKernel};
 use crate::kernel::{Action, AddrKey, HOST_DEVICE, LinkHook, TUNNEL_DEVICE};
 use crate::store::{make_plugin_locks, plugin_lock_number};

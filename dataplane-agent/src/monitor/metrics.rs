@@ -20,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Vitals;
 use crate::ipam::Usage;
 use crate::kernel::{KernelError, ReadCounters};
+use crate::nodes::source::age;
 use crate::plan::KINDS;
 
 /// Of the text.
@@ -137,8 +138,8 @@ impl Seen {
         plain(encoder, "nodes_current", help, is_current)?;
         let help = "How long the source of nodes has not been heard";
         let seconds = Some(&Unit::Seconds);
-        let mut age = encoder.encode_descriptor("nodes_age", help, seconds, MetricType::Gauge)?;
-        age.encode_gauge(&vitals.nodes_age().as_secs_f64())?;
+        let mut gauge = encoder.encode_descriptor("nodes_age", help, seconds, MetricType::Gauge)?;
+        gauge.encode_gauge(&age(vitals.silent_since).as_secs_f64())?;
         plain(encoder, "pods", "Interfaces of pods", vitals.pods)?;
         plain(encoder, "problems", "Problems of the agent in `status`", vitals.problems)?;
 

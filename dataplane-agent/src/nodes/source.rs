@@ -1,7 +1,7 @@
 //! Where nodes come from: one shape for all sources.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
@@ -47,6 +47,12 @@ pub struct Known {
     pub doubts: Vec<String>,
     /// Why this node can have no new pods yet.
     pub waiting: Option<String>,
+}
+
+/// How old it is what is known of a source that has been silent since then.
+pub fn age(silent_since: Option<SystemTime>) -> Duration {
+    // A clock that was set back makes it new.
+    silent_since.and_then(|since| since.elapsed().ok()).unwrap_or_default()
 }
 
 /// Whether an ADD would be served, as far as the node is concerned.
