@@ -7,6 +7,7 @@ pub mod command;
 pub mod demo;
 pub mod enclosure;
 pub mod fabric;
+pub mod flow;
 pub mod image;
 pub mod namespace;
 pub mod node;

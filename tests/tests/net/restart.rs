@@ -1,31 +1,26 @@
 //! The agent dies and comes back; pods do not notice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 use tests::cluster::{Cluster, Mode};
 use tests::command;
+use tests::flow::{self, Flow};
 use tests::node::Node;
 use tests::pod::Pod;
 use tests::probe;
 use tests::server::{ECHO_PORT, Server};
-use tests::wait::{self, wait_until};
+use tests::wait::wait_until;
 
 use super::traces;
 
-const INTERVAL: Duration = Duration::from_millis(1);
-const PORT: u16 = 9100;
-/// Seconds of packets: a receiver that is not scheduled loses none.
-const RECEIVE_BYTES: usize = 16 << 20;
 const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// How an agent goes away.
@@ -90,24 +85,14 @@ fn nothing_is_lost(cluster: &Cluster) -> Result<()> {
         Stream::open(&from, &remote, 1)?,
     ];
     let before = ids(cluster)?;
-    let is_over = AtomicBool::new(false);
-    let flows = [(&from, &local), (&from, &remote), (&remote, &from)];
-    let (result, counts) = thread::scope(|scope| {
-        let flows = flows.map(|(from, to)| scope.spawn(|| flow(from, to, &is_over)));
-        let result = restarts(cluster, &mut streams);
-        is_over.store(true, Ordering::Relaxed);
-        (result, flows.map(|flow| flow.join().expect("a thread")))
-    });
-    result?;
-    for (counts, (from, to)) in counts.into_iter().zip(flows) {
-        let Counts { sent, arrived, twice, missing } = counts?;
-        let way = format!("{} to {}", from.container_id, to.container_id);
-        ensure!(sent > 1000, "{way}: only {sent} packets");
-        ensure!(
-            arrived == sent && twice == 0,
-            "{way}: {sent} sent, {missing:?} lost, {twice} twice"
-        );
-    }
+    let flow = |from: &Pod, to: &Pod| Flow {
+        name: format!("{} to {}", from.container_id, to.container_id),
+        from: from.namespace.clone(),
+        to: to.namespace.clone(),
+        addresses: to.addresses.to_vec(),
+    };
+    let flows = [flow(&from, &local), flow(&from, &remote), flow(&remote, &from)];
+    flow::nothing_is_lost(&flows, || restarts(cluster, &mut streams))?;
     let after = ids(cluster)?;
     ensure!(before == after, "other ids than before: {before:?}, {after:?}");
     let known = one.status()?["pods"].as_array().map(Vec::len);
@@ -172,67 +157,6 @@ impl Stream {
         self.0.read_exact(&mut got).context("read")?;
         ensure!(got == sent, "other bytes came back");
         Ok(())
-    }
-}
-
-struct Counts {
-    sent: usize,
-    arrived: usize,
-    twice: usize,
-    missing: BTreeSet<u32>,
-}
-
-/// Sends numbered datagrams at an even pace, of both families in turn, until it is over.
-fn flow(from: &Pod, to: &Pod, is_over: &AtomicBool) -> Result<Counts> {
-    let mut receivers = Vec::new();
-    let mut senders = Vec::new();
-    for address in &to.addresses {
-        let at = SocketAddr::new(*address, PORT);
-        let receiver = to.namespace.enter(|| probe::udp_socket(Some(at), at.ip()))?;
-        setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BYTES)?;
-        receivers.push(receiver);
-        let sender = from.namespace.enter(|| probe::udp_socket(None, at.ip()))?;
-        sender.connect(at)?;
-        senders.push(sender);
-    }
-    let is_sent = AtomicBool::new(false);
-    let mut sent = BTreeSet::new();
-    let mut failures = 0;
-    let arrived = thread::scope(|scope| {
-        let receivers: Vec<_> =
-            receivers.iter().map(|socket| scope.spawn(|| receive(socket, &is_sent))).collect();
-        wait::pace_while(INTERVAL, |number| {
-            let sender = &senders[number as usize % senders.len()];
-            failures += u32::from(sender.send(&number.to_be_bytes()).is_err());
-            sent.insert(number);
-            !is_over.load(Ordering::Relaxed)
-        });
-        is_sent.store(true, Ordering::Relaxed);
-        receivers.into_iter().map(|thread| thread.join().expect("a thread")).collect::<Vec<_>>()
-    });
-    ensure!(failures == 0, "{failures} packets could not be sent");
-    let numbers: BTreeSet<u32> = arrived.iter().flatten().copied().collect();
-    let total: usize = arrived.iter().map(Vec::len).sum();
-    Ok(Counts {
-        sent: sent.len(),
-        arrived: numbers.len(),
-        twice: total - numbers.len(),
-        missing: sent.difference(&numbers).copied().take(20).collect(),
-    })
-}
-
-/// The numbers that arrive, until none comes any more.
-fn receive(socket: &UdpSocket, is_sent: &AtomicBool) -> Vec<u32> {
-    let mut numbers = Vec::new();
-    let mut packet = [0; 4];
-    loop {
-        match socket.recv(&mut packet) {
-            Ok(_) => numbers.push(u32::from_be_bytes(packet)),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Nothing for a while.
-            Err(_) if is_sent.load(Ordering::Relaxed) => return numbers,
-            Err(_) => {}
-        }
     }
 }
 
