@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::Options;
+use crate::uninstall::{UninstallOptions, uninstall};
 use crate::{memory, run, status};
 
 /// Podwire's agent: keeps the data plane of this node, and shows it.
@@ -26,6 +27,8 @@ enum Command {
     Run(Box<Options>),
     /// Shows node, pods, peers, programs, counters and problems
     Status(StatusOptions),
+    /// Takes everything of Podwire off this node, with no agent and no API server
+    Uninstall(UninstallOptions),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +56,7 @@ impl Cli {
         match self.command {
             Command::Run(options) => run_agent(*options),
             Command::Status(options) => show(&options),
+            Command::Uninstall(options) => remove(&options),
         }
     }
 }
@@ -103,6 +107,12 @@ fn show(options: &StatusOptions) -> Result<()> {
         }
     };
     print(&mut std::io::stdout().lock(), &text).context("cannot print the status")
+}
+
+fn remove(options: &UninstallOptions) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    Ok(runtime.block_on(uninstall(options, &mut io::stdout()))?)
 }
 
 /// A reader that has seen enough, like `head`, is no error.

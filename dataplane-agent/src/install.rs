@@ -21,6 +21,7 @@ use tokio::sync::watch;
 pub use self::configuration::CONFIGURATION;
 use self::configuration::Configuration;
 use self::plugin::Plugin;
+use crate::files;
 use crate::nodes::source::Readiness;
 
 /// How soon what was removed is back.
@@ -114,6 +115,37 @@ impl Install {
             is_new
         });
     }
+}
+
+/// Our configuration in a directory, as far as it is there.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn own_configurations(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    files::list(directory, |name| is_or_becomes(name, CONFIGURATION))
+}
+
+/// Our plugin in a directory, as far as an agent has put it there: the link, and the versions.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn own_plugins(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_link = |name: &str| {
+        let to = fs::read_link(directory.join(name)).unwrap_or_default();
+        is_or_becomes(name, plugin::NAME) && to.to_str().is_some_and(plugin::is_version)
+    };
+    let is_version = |name: &str| {
+        let becomes = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new"));
+        plugin::is_version(becomes.unwrap_or(name))
+    };
+    // Who starts the plugin meanwhile finds it whole, or not at all.
+    let mut own = files::list(directory, is_link)?;
+    own.extend(files::list(directory, is_version)?);
+    Ok(own)
+}
+
+fn is_or_becomes(name: &str, file: &str) -> bool {
+    name == file || hidden(Path::new(file)) == Path::new(name)
 }
 
 /// Asks a plugin for its versions (CNI 1.1, section 2, VERSION).

@@ -9,6 +9,7 @@ pub mod engine;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod files;
 pub mod install;
 pub mod ipam;
 pub mod kernel;
@@ -23,3 +24,4 @@ pub mod server;
 pub mod settings;
 pub mod status;
 pub mod store;
+pub mod uninstall;

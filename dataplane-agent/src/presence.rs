@@ -1,15 +1,17 @@
 //! What shows others that the agent is there: the socket, and beside it the plugin's file and locks.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use cni_shim::names::{PLUGIN_FILE, PluginFile, beside};
+use cni_shim::names::{LOCK_DIRECTORY, PLUGIN_FILE, PluginFile, beside};
 use cni_shim::protocol::PROTOCOL_VERSION;
 use tokio::sync::mpsc;
 
 use crate::engine::Command;
+use crate::files;
 use crate::server::Server;
 use crate::store::{StoreError, make_directory, make_plugin_locks, write_whole};
 
@@ -100,6 +102,35 @@ impl Presence {
     fn inode(&self) -> Option<u64> {
         fs::symlink_metadata(&self.socket).ok().map(|found| found.ino())
     }
+}
+
+/// What beside a socket is ours, and the socket.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn own_files(socket: &Path) -> io::Result<Vec<PathBuf>> {
+    let directory = socket.parent().unwrap_or(Path::new("/"));
+    let stem = socket.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let is_socket = |name: &str| {
+        let new = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix(".new"));
+        new.is_some_and(|process| process.parse::<u32>().is_ok())
+            || socket.file_name() == Some(name.as_ref())
+    };
+    let plugin_file =
+        |name: &str| Path::new(name).file_stem() == Path::new(PLUGIN_FILE).file_stem();
+    let mut own = files::list(directory, |name| is_socket(name) || plugin_file(name))?;
+    own.extend(plugin_locks(socket)?);
+    own.extend(files::list(directory, |name| name == LOCK_DIRECTORY)?);
+    Ok(own)
+}
+
+/// The locks that plugins take, beside a socket.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn plugin_locks(socket: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_lock = |name: &str| name.len() == 2 && u8::from_str_radix(name, 16).is_ok();
+    files::list(&beside(socket, LOCK_DIRECTORY), is_lock)
 }
 
 #[cfg(test)]

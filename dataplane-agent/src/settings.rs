@@ -128,6 +128,19 @@ pub struct Settings {
     pub log_level: String,
 }
 
+/// Where an agent has what is its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The agent's socket.
+    pub socket: PathBuf,
+    /// Directory for pins.
+    pub bpffs: PathBuf,
+    /// Directory for attachments and the lock.
+    pub state_dir: PathBuf,
+    /// What is put on the host.
+    pub install: Directories,
+}
+
 /// Why options are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -161,11 +174,7 @@ impl Options {
     /// # Errors
     /// When the file is bad, an option is missing, or makes no sense.
     pub fn complete(self) -> Result<Settings, SettingsError> {
-        let file = match &self.config {
-            Some(file) => read(file)?,
-            None => Self::default(),
-        };
-        let given = self.or(file);
+        let given = self.with_file()?;
         let default = Network::default();
         let network = Network {
             encapsulation: given.encapsulation.unwrap_or(default.encapsulation),
@@ -176,8 +185,7 @@ impl Options {
             mtu: given.mtu,
         };
         check(&network)?;
-        let state_dir = given.state_dir.clone().unwrap_or_else(|| DEFAULT_STATE_DIR.into());
-        let state_dir = absolute("--state-dir", &state_dir)?;
+        let Places { socket, bpffs, state_dir, install } = given.own_places()?;
         Ok(Settings {
             node_name: given
                 .node_name
@@ -186,17 +194,45 @@ impl Options {
                 .ok_or(SettingsError::Missing("--node-name", "say which of the nodes this is"))?,
             nodes: given.source(&state_dir)?,
             network,
-            socket: absolute("--socket", &given.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()))?,
-            bpffs: absolute("--bpffs", &given.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()))?,
+            socket,
+            bpffs,
             state_dir,
             sysctl_dir: given.sysctl_dir.unwrap_or_else(|| SYSCTLS.into()),
-            install: Directories {
-                plugins: absolute_if_given("--cni-bin-dir", given.cni_bin_dir.as_deref())?,
-                configurations: absolute_if_given("--cni-conf-dir", given.cni_conf_dir.as_deref())?,
-            },
+            install,
             listen: given.listen,
             expedite: given.expedite.unwrap_or(true),
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+
+    /// Reads the configuration file, and fills in defaults, for the places alone.
+    ///
+    /// # Errors
+    /// When the file is bad, or a path makes no sense.
+    pub fn places(self) -> Result<Places, SettingsError> {
+        self.with_file()?.own_places()
+    }
+
+    fn with_file(self) -> Result<Self, SettingsError> {
+        let file = match &self.config {
+            Some(file) => read(file)?,
+            None => Self::default(),
+        };
+        Ok(self.or(file))
+    }
+
+    fn own_places(&self) -> Result<Places, SettingsError> {
+        let or = |option, given: &Option<PathBuf>, default: &str| {
+            absolute(option, given.as_deref().unwrap_or(Path::new(default)))
+        };
+        Ok(Places {
+            socket: or("--socket", &self.socket, DEFAULT_SOCKET)?,
+            bpffs: or("--bpffs", &self.bpffs, DEFAULT_BPFFS)?,
+            state_dir: or("--state-dir", &self.state_dir, DEFAULT_STATE_DIR)?,
+            install: Directories {
+                plugins: absolute_if_given("--cni-bin-dir", self.cni_bin_dir.as_deref())?,
+                configurations: absolute_if_given("--cni-conf-dir", self.cni_conf_dir.as_deref())?,
+            },
         })
     }
 

@@ -9,14 +9,19 @@ use cni_shim::names::{LOCK_DIRECTORY, beside};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::files;
 use crate::model::{Attached, is_pod_interface};
 
 mod missing;
 
 /// End of the name of a file that is being written.
 const NEW: &str = "new";
-/// In the state directory.
-const LOCK_FILE: &str = "lock";
+/// In the state directory, as the next ones are.
+pub const LOCK_FILE: &str = "lock";
+/// The directory of the files of attachments.
+pub const ATTACHMENTS: &str = "attachments";
+/// What an earlier agent knew of the nodes.
+pub const NODES_FILE: &str = "nodes.json";
 
 /// Why a file of the state directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +83,7 @@ impl Store {
     /// # Errors
     /// When another agent has it, or it cannot be made.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let attachments = directory.join("attachments");
+        let attachments = directory.join(ATTACHMENTS);
         make_directory(&attachments)?;
         let lock = lock_directory(directory)?;
         Ok(Self { directory: directory.to_owned(), attachments, lock })
@@ -230,7 +235,11 @@ pub fn lock_pins(bpffs: &Path) -> Result<Flock<File>, StoreError> {
     }
 }
 
-fn lock_directory(directory: &Path) -> Result<Flock<File>, StoreError> {
+/// Locks a state directory that is there.
+///
+/// # Errors
+/// When another agent has it, or the system refuses.
+pub fn lock_directory(directory: &Path) -> Result<Flock<File>, StoreError> {
     let path = directory.join(LOCK_FILE);
     let file = OpenOptions::new()
         .read(true)
@@ -255,6 +264,25 @@ fn lock_directory(directory: &Path) -> Result<Flock<File>, StoreError> {
         }
         Err((_, errno)) => Err(io_error("cannot lock", &path)(errno.into())),
     }
+}
+
+/// What of a state directory is ours; the lock comes last.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub fn own_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_new = |name: &str, file: &str| Path::new(file).with_extension(NEW) == Path::new(name);
+    let is_attachment = |name: &str| {
+        let stem = [".json", ".new"].iter().find_map(|end| name.strip_suffix(end));
+        stem.is_some_and(is_pod_interface)
+    };
+    let is_list = |name: &str| {
+        [NODES_FILE, missing::FILE].iter().any(|file| *file == name || is_new(name, file))
+    };
+    let mut own = files::list(&directory.join(ATTACHMENTS), is_attachment)?;
+    own.extend(files::list(directory, |name| name == ATTACHMENTS || is_list(name))?);
+    own.extend(files::list(directory, |name| name == LOCK_FILE)?);
+    Ok(own)
 }
 
 /// Makes the 256 lock files that plugin and sweep share.

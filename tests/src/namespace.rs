@@ -55,6 +55,15 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// One of somebody else, by a file that refers to it; it stays when this is dropped.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn borrow(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Self(Arc::new(Inner { name: String::new(), file, keep: true })))
+    }
+
     /// Its name, as `ip netns` shows it.
     pub fn name(&self) -> &str {
         &self.0.name

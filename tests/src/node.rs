@@ -119,6 +119,15 @@ impl Node {
         command
     }
 
+    /// Another command of the agent's program, told where this node has what is the agent's own.
+    pub fn agent_verb(&self, verb: &str) -> Command {
+        let mut command = self.namespace.service(&self.agent_binary, true);
+        command.arg(verb).arg("--socket").arg(self.socket());
+        command.arg("--bpffs").arg(&self.bpffs).arg("--state-dir").arg(&self.directory);
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// Starts its agent.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ mod net {
     mod status;
     mod traces;
     mod tunnel;
+    mod uninstalled;
     mod ways;
     mod world;
 }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{InstallError, hidden, versions, write_whole};
 
 /// Its name, in the image and on the host.
-const NAME: &str = "podwire";
+pub(super) const NAME: &str = "podwire";
 const MODE: u32 = 0o755;
 /// Bytes of the content's hash in the name of a version.
 const HASH_BYTES: usize = 6;
@@ -127,7 +127,7 @@ async fn try_out(file: &Path) -> io::Result<()> {
 }
 
 /// Whether a file has a name as versions have it.
-fn is_version(name: &str) -> bool {
+pub(super) fn is_version(name: &str) -> bool {
     let hash = name.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('-'));
     let hash = hash.and_then(|rest| rest.rsplit_once('-')).map(|(_, hash)| hash);
     hash.is_some_and(|hash| {

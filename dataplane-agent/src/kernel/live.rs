@@ -16,6 +16,7 @@ mod nft;
 mod peers;
 mod preflight;
 mod problem;
+mod residue;
 mod route;
 mod syscall;
 mod sysctl;
@@ -37,8 +38,9 @@ use tokio::time::timeout;
 use self::error::Context as _;
 use super::{Action, Event, Kernel, KernelError, Observed, Questions, ReadCounters, State};
 
-pub use preflight::preflight;
+pub use preflight::{bpf_filesystem, capabilities, preflight};
 pub use problem::problems;
+pub use residue::{Namespace, Residue, own_pins};
 
 /// `nft` lists the table within this time, or the rest of the look goes on without it.
 const NFT_TIME_MAX: Duration = Duration::from_secs(4);

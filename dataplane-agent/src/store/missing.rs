@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Store, StoreError, io_error, write_whole};
 
-const FILE: &str = "missing.json";
+pub(super) const FILE: &str = "missing.json";
 
 impl Store {
     /// Writes down what a sweep missed; when it missed nothing there is no file.

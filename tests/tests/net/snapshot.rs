@@ -14,24 +14,32 @@ use tests::pod::Pod;
 /// What each tool says, by the tool.
 pub(crate) type Snapshot = BTreeMap<String, String>;
 
-/// Looks at a node, and into the namespace of a pod on it.
-pub(crate) fn of(node: &Node, pod: &Pod) -> Result<Snapshot> {
+/// Looks at a node, with an agent or without.
+pub(crate) fn bare(node: &Node) -> Result<Snapshot> {
     let mut snapshot = network(&node.namespace, "node")?;
-    snapshot.extend(network(&pod.namespace, "pod")?);
     let nft = node.namespace.run("nft --stateless list ruleset")?;
     snapshot.insert("nft list ruleset".to_owned(), nft);
     snapshot.insert("bpftool net".to_owned(), node.namespace.run("bpftool net show")?);
+    let mut files = Vec::new();
+    if node.bpffs.exists() {
+        list(&node.bpffs, false, &mut files)?;
+    }
+    list(&node.directory, true, &mut files)?;
+    files.sort();
+    snapshot.insert("files".to_owned(), files.join("\n"));
+    Ok(snapshot)
+}
+
+/// Looks at a node with an agent, and into the namespace of a pod on it.
+pub(crate) fn of(node: &Node, pod: &Pod) -> Result<Snapshot> {
+    let mut snapshot = bare(node)?;
+    snapshot.extend(network(&pod.namespace, "pod")?);
     for map in ["pw_pods", "pw_nodes", "pw_config"] {
         let mut lines: Vec<String> =
             node.map(map)?.iter().map(|entry| without_version(entry).to_string()).collect();
         lines.sort();
         snapshot.insert(format!("bpftool map dump {map}"), lines.join("\n"));
     }
-    let mut files = Vec::new();
-    list(&node.bpffs, false, &mut files)?;
-    list(&node.directory, true, &mut files)?;
-    files.sort();
-    snapshot.insert("files".to_owned(), files.join("\n"));
     snapshot.insert("pools".to_owned(), node.status()?["pools"].to_string());
     Ok(snapshot)
 }

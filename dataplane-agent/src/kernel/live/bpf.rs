@@ -19,7 +19,10 @@ use super::{link, log};
 use crate::kernel::KernelError;
 
 /// End of the name of a program's pin until the links have been moved to it (bpffs takes no dots).
-const NEW: &str = "_new";
+pub(super) const NEW: &str = "_new";
+
+/// Below the root of the pins.
+pub(super) const DIRECTORIES: [&str; 3] = ["programs", "maps", "links"];
 
 /// How often libbpf tries, too.
 const LOAD_ATTEMPTS: usize = 5;
@@ -104,7 +107,7 @@ impl Bpf {
 }
 
 fn make_directories(pins: &Pins) -> Result<(), KernelError> {
-    for name in ["programs", "maps", "links"] {
+    for name in DIRECTORIES {
         let path = pins.0.join(name);
         if !path.is_dir() {
             fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
@@ -117,7 +120,7 @@ fn refuse_foreign_files(pins: &Pins) -> Result<(), KernelError> {
     let fresh = PROGRAMS.map(|name| format!("{name}{NEW}"));
     let programs = PROGRAMS.iter().copied().chain(fresh.iter().map(String::as_str)).collect();
     let lists: [(PathBuf, BTreeSet<&str>, Option<Kind>); 3] = [
-        (pins.0.clone(), BTreeSet::from(["programs", "maps", "links"]), None),
+        (pins.0.clone(), BTreeSet::from(DIRECTORIES), None),
         (pins.0.join("programs"), programs, Some(Kind::Program)),
         (pins.0.join("maps"), BTreeSet::from(MAPS), Some(Kind::Map)),
     ];

@@ -18,6 +18,9 @@ use crate::kernel::{KernelError, Link, LinkHook};
 
 /// End of the name of a pin that is about to be removed.
 const REMOVING: &str = "-removing";
+/// Ends of the names of pins.
+const HOOKS: [(&str, LinkHook); 2] =
+    [("-ingress", LinkHook::Ingress), ("-egress", LinkHook::Egress)];
 
 /// A pin in the directory of links.
 pub(super) struct Pin {
@@ -116,14 +119,19 @@ pub(super) fn list(pins: &Pins) -> Result<Vec<Pin>, KernelError> {
         if name.ends_with(REMOVING) {
             continue;
         }
-        let hooks = [("-ingress", LinkHook::Ingress), ("-egress", LinkHook::Egress)];
-        let parts = hooks.iter().find_map(|(end, hook)| Some((name.strip_suffix(end)?, *hook)));
+        let parts = HOOKS.iter().find_map(|(end, hook)| Some((name.strip_suffix(end)?, *hook)));
         let Some((interface, hook)) = parts else { return Err(foreign(&path)) };
         if let Some(link) = look(&path)? {
             list.push(Pin { interface: interface.to_owned(), hook, link, path });
         }
     }
     Ok(list)
+}
+
+/// Whether a file has a name as our pins of links have it, also one that is about to go.
+pub(super) fn is_pin(name: &str) -> bool {
+    let name = name.strip_suffix(REMOVING).unwrap_or(name);
+    HOOKS.iter().any(|(end, _)| name.ends_with(end))
 }
 
 /// Takes up removals that a killed agent had begun.

@@ -77,7 +77,7 @@ fn unwanted() -> NftRules {
 }
 
 /// The table without its counters.
-async fn list() -> Result<Option<String>, KernelError> {
+pub(super) async fn list() -> Result<Option<String>, KernelError> {
     let output = run(&["-s", "list", "table", "inet", NFT_TABLE], "").await?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {

@@ -58,7 +58,11 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-fn capabilities() -> Result<(), KernelError> {
+/// Checks the privileges of this process.
+///
+/// # Errors
+/// Says which are missing.
+pub fn capabilities() -> Result<(), KernelError> {
     let what = || "check the privileges in /proc/self/status".to_owned();
     let status = fs::read_to_string("/proc/self/status").context(what)?;
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -79,8 +83,12 @@ fn capabilities() -> Result<(), KernelError> {
     ))
 }
 
-/// The directory itself is made later: its nearest ancestor that exists decides.
-fn bpf_filesystem(bpffs: &Path) -> Result<(), KernelError> {
+/// Checks that a directory is, or would be, on a BPF filesystem of the host: its nearest ancestor that exists
+/// decides.
+///
+/// # Errors
+/// Says what is there, and what to do.
+pub fn bpf_filesystem(bpffs: &Path) -> Result<(), KernelError> {
     let directory = existing(bpffs);
     let what = || format!("check {} (--bpffs)", directory.display());
     let kind = nix::sys::statfs::statfs(&directory).context(what)?.filesystem_type();

@@ -11,10 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::seen::Seen;
-use crate::store::write_whole;
+use crate::store::{NODES_FILE, write_whole};
 
-/// In the state directory.
-const FILE: &str = "nodes.json";
 /// Of the file's content.
 const VERSION: u32 = 1;
 /// How often the file says that its content was still right.
@@ -52,7 +50,7 @@ impl Kept {
     /// In this directory.
     pub(super) fn new(directory: &Path) -> Self {
         Self {
-            path: directory.join(FILE),
+            path: directory.join(NODES_FILE),
             written: None,
             touched: None,
             is_due: false,
@@ -164,7 +162,7 @@ mod tests {
         let found = kept.load();
         assert_eq!(found.nodes, nodes());
         let old = SystemTime::now() - Duration::from_secs(1_000);
-        let file = File::options().write(true).open(directory.path().join(FILE)).unwrap();
+        let file = File::options().write(true).open(directory.path().join(NODES_FILE)).unwrap();
         file.set_modified(old).unwrap();
         assert_eq!(kept.load().as_of, Some(old));
         kept.keep(&nodes());
@@ -188,7 +186,7 @@ mod tests {
         kept.keep(&nodes());
         assert_eq!(kept.load().nodes.len(), 1);
         assert_eq!(kept.due(), None);
-        fs::remove_file(directory.path().join(FILE)).unwrap();
+        fs::remove_file(directory.path().join(NODES_FILE)).unwrap();
         tokio::time::advance(TOUCH_EVERY).await;
         kept.keep(&nodes());
         kept.keep(&nodes());
@@ -201,7 +199,7 @@ mod tests {
         let mut kept = Kept::new(directory.path());
         kept.changed();
         kept.keep(&nodes());
-        let path = directory.path().join(FILE);
+        let path = directory.path().join(NODES_FILE);
         let good = fs::read_to_string(&path).unwrap();
         let half = &good[..good.len() / 2];
         for (text, words) in [
