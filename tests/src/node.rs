@@ -28,6 +28,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 /// Where an agent serves health and metrics.
 pub const MONITOR_PORT: u16 = 9869;
 
+/// Those of deploy/podwire.yaml and no others: what needs more must not go unnoticed.
+const CAPABILITIES: [&str; 2] = ["--inh-caps=-all", "--bounding-set=-all,+bpf,+perfmon,+net_admin"];
+
 /// Where the distribution has the plugins of the CNI project.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
@@ -103,7 +106,8 @@ impl Node {
 
     /// The command that runs its agent.
     pub fn agent_command(&self) -> Command {
-        let mut command = self.namespace.service(&self.agent_binary, !self.keep);
+        let mut command = self.namespace.service("setpriv", !self.keep);
+        command.args(CAPABILITIES).arg(&self.agent_binary);
         command
             .arg("run")
             .args(["--node-name", &self.name])

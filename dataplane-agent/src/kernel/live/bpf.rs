@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
@@ -270,7 +271,11 @@ fn take_over(pins: &Pins, mut fresh: Ebpf, maps: &BTreeSet<u32>) -> Result<(), K
             known.insert(left.id(), name);
             fs::remove_file(&path_new).context(|| format!("remove {}", path_new.display()))?;
         }
-        if !pinned.map(|pinned| is_same(&pinned, &info, maps)).transpose()?.unwrap_or(false) {
+        let is_current = match &pinned {
+            Some(pinned) => pinned.tag() == info.tag() && uses_only(&path, maps)?,
+            None => false,
+        };
+        if !is_current {
             program.pin(&path_new).context(|| format!("pin {}", path_new.display()))?;
             stale.insert(name);
         }
@@ -317,16 +322,11 @@ fn move_links(
     Ok(moved)
 }
 
-/// The same instructions on the same maps. A program with a map of its own (constants) never is:
-/// the tag does not tell what is in it.
-fn is_same(
-    pinned: &ProgramInfo,
-    fresh: &ProgramInfo,
-    maps: &BTreeSet<u32>,
-) -> Result<bool, KernelError> {
-    let used = pinned.map_ids().context(|| "ask for the maps of a pinned program".to_owned())?;
-    Ok(pinned.tag() == fresh.tag()
-        && used.is_some_and(|used| used.iter().all(|id| maps.contains(id))))
+/// A program with a map of its own (constants) is never the same as another: the tag does not tell what is in it.
+fn uses_only(program: &Path, maps: &BTreeSet<u32>) -> Result<bool, KernelError> {
+    let used = syscall::open_pin(program).and_then(|(fd, _)| syscall::program_maps(fd.as_fd()));
+    let used = used.context(|| format!("ask for the maps of {}", program.display()))?;
+    Ok(used.iter().all(|id| maps.contains(id)))
 }
 
 fn pinned(path: &Path) -> Result<Option<ProgramInfo>, KernelError> {

@@ -1,5 +1,5 @@
-//! The two calls of bpf(2) that aya keeps to itself: opening a pin of any kind, and what a link is
-//! attached to.
+//! The calls of bpf(2) that aya keeps to itself: opening a pin of any kind, what a link is attached to, and which
+//! maps a program uses.
 
 use std::ffi::CString;
 use std::fs;
@@ -8,7 +8,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_prog_info,
+};
 
 use crate::kernel::LinkHook;
 
@@ -73,6 +75,31 @@ pub(super) fn tcx_link(fd: BorrowedFd<'_>) -> io::Result<Option<TcxLink>> {
         LinkHook::Egress
     };
     Ok(Some(TcxLink { id: info.id, program: info.prog_id, ifindex: tcx.ifindex, hook }))
+}
+
+/// Kernel ids of the maps that a program uses. aya asks for the program by its id on the way, which only
+/// CAP_SYS_ADMIN may.
+pub(super) fn program_maps(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    loop {
+        // SAFETY: `bpf_prog_info` is made of integers, for which zero is a value.
+        let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+        info.nr_map_ids = ids.len() as u32;
+        info.map_ids = ids.as_mut_ptr() as u64;
+        let mut attr = zeroed_attr();
+        attr.info.bpf_fd = fd.as_raw_fd() as u32;
+        attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+        attr.info.info = (&raw mut info) as u64;
+        // SAFETY: BPF_OBJ_GET_INFO_BY_FD writes at most `info_len` bytes to `info` and `nr_map_ids` numbers to
+        // `map_ids`; both are that large and alive.
+        unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+        let count = info.nr_map_ids as usize;
+        if count <= ids.len() {
+            ids.truncate(count);
+            return Ok(ids);
+        }
+        ids.resize(count, 0);
+    }
 }
 
 fn zeroed_attr() -> bpf_attr {

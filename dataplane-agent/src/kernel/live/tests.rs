@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use caps::{CapSet, Capability};
 use cni_shim::names::Hook;
 use dataplane_core::abi::config::TUNNEL_MAC;
 use dataplane_core::abi::names::{
@@ -41,6 +42,10 @@ fn isolated(test: impl AsyncFnOnce(&Path) + Send + 'static) {
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), none).unwrap();
         run("ip link set lo up");
+        // From here on as in the DaemonSet; what it starts gets all that root has.
+        let capabilities =
+            [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
+        caps::set(None, CapSet::Effective, &capabilities.into()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test(&bpffs.join("podwire")));
     })
