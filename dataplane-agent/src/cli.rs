@@ -65,8 +65,8 @@ fn run_agent(options: Options) -> Result<()> {
     let settings = options.complete()?;
     start_log(&settings.log_level)?;
     memory::share_heap();
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread, which a request does not leave: to wake another costs more than what it would do.
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?

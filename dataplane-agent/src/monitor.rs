@@ -7,14 +7,13 @@ mod metrics;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use self::http::{ListenError, Listener};
+pub use self::http::{ListenError, Listener, Serving};
 pub use self::metrics::{Calls, call_name};
 use crate::ipam::Usage;
 use crate::kernel::ReadCounters;
@@ -143,25 +142,6 @@ impl Monitor {
         let vitals = self.vitals.borrow();
         vitals.is_alive()?;
         vitals.ready.clone()
-    }
-}
-
-/// Serves until this future is dropped; without an address, nothing.
-pub async fn serve(listener: Option<Listener>, monitor: std::sync::Arc<Monitor>) {
-    match listener {
-        Some(listener) => listener.serve(monitor).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Listens at an address, if there is one.
-///
-/// # Errors
-/// When the system refuses.
-pub async fn listen(address: Option<SocketAddr>) -> Result<Option<Listener>, ListenError> {
-    match address {
-        Some(address) => Listener::bind(address).await.map(Some),
-        None => Ok(None),
     }
 }
 

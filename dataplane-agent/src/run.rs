@@ -13,7 +13,7 @@ use crate::engine::{Engine, Inputs, Setup, Sourced};
 use crate::install::Install;
 use crate::kernel::live::{self, LiveKernel};
 use crate::model::Model;
-use crate::monitor::{self, Calls, Monitor, Vitals};
+use crate::monitor::{Calls, Listener, Monitor, Vitals};
 use crate::presence::Presence;
 use crate::server::Server;
 use crate::settings::Settings;
@@ -43,10 +43,11 @@ pub async fn run(settings: Settings) -> Result<()> {
     // Before anything is changed: a socket that is in use belongs to an agent of another directory.
     let calls = Calls::default();
     let server = Server::bind(&settings.socket)?.counted(calls.clone());
-    let listener = monitor::listen(settings.listen).await?;
+    let listener = settings.listen.map(Listener::bind).transpose()?;
     let (vitals, seen) = watch::channel(Vitals::starting());
     let monitor = Arc::new(Monitor::new(seen, calls));
-    let watched = tokio::spawn(monitor::serve(listener, Arc::clone(&monitor)));
+    let serve = |listener: Listener| listener.serve(Arc::clone(&monitor));
+    let _served = listener.map(serve).transpose().context("cannot serve health and metrics")?;
 
     let _pins = lock_pins(&settings.bpffs)?;
     let kernel =
@@ -98,7 +99,6 @@ pub async fn run(settings: Settings) -> Result<()> {
     }
     follow.abort();
     installed.abort();
-    watched.abort();
     tracing::info!("stopped; pods keep their network");
     Ok(())
 }

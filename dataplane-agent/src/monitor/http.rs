@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -15,6 +16,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -49,15 +52,15 @@ pub enum ListenError {
 
 /// A socket that listens.
 #[derive(Debug)]
-pub struct Listener(TcpListener);
+pub struct Listener(net::TcpListener);
 
 impl Listener {
     /// Listens at the address.
     ///
     /// # Errors
     /// When somebody listens there, or the system refuses.
-    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
-        match TcpListener::bind(address).await {
+    pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+        match net::TcpListener::bind(address) {
             Ok(listener) => Ok(Self(listener)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 Err(ListenError::Busy(address))
@@ -74,16 +77,56 @@ impl Listener {
         self.0.local_addr()
     }
 
-    /// Serves until this future is dropped.
-    pub async fn serve(self, monitor: Arc<Monitor>) {
-        let mut connections = Connections::default();
-        loop {
-            match self.0.accept().await {
-                Ok((stream, _)) => connections.add(stream, Arc::clone(&monitor)),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection to health and metrics");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+    /// Serves in a thread of its own: who looks does not hold up the agent, and a busy agent not who looks.
+    ///
+    /// # Errors
+    /// When the system refuses the thread.
+    pub fn serve(self, monitor: Arc<Monitor>) -> io::Result<Serving> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        self.0.set_nonblocking(true)?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(self.0)?
+        };
+        let (stopper, stop) = oneshot::channel::<()>();
+        let serve = async move {
+            tokio::select! {
+                () = accept(listener, monitor) => {}
+                _ = stop => {}
+            }
+        };
+        let thread = thread::Builder::new().name("monitor".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(serve))?;
+        Ok(Serving { stopper: Some(stopper), thread: Some(thread) })
+    }
+}
+
+/// Ends when it is dropped.
+#[derive(Debug)]
+#[must_use = "dropped, it ends"]
+pub struct Serving {
+    stopper: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stopper.take());
+        if let Some(thread) = self.thread.take() {
+            // It has told of its panic itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, monitor: Arc<Monitor>) {
+    let mut connections = Connections::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => connections.add(stream, Arc::clone(&monitor)),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to health and metrics");
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }

@@ -135,51 +135,47 @@ async fn health_is_that_of_the_engine() {
     assert_eq!(monitor.answer("/").status, 404);
 }
 
-async fn started() -> (watch::Sender<Vitals>, SocketAddr) {
+fn started() -> (Serving, watch::Sender<Vitals>, SocketAddr) {
     let (sender, monitor) = monitor(vitals());
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.address().unwrap();
-    tokio::spawn(listener.serve(Arc::new(monitor)));
-    (sender, address)
+    (listener.serve(Arc::new(monitor)).unwrap(), sender, address)
 }
 
 /// Sends a request as it is, and reads to the end.
-async fn exchange(address: SocketAddr, request: String) -> String {
-    let answer = tokio::task::spawn_blocking(move || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        // The end of a request that is refused may meet a closed socket.
-        let _ = stream.write_all(request.as_bytes());
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
-    });
-    answer.await.unwrap()
+fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // The end of a request that is refused may meet a closed socket.
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_answered_or_refused() {
-    let (_sender, address) = started().await;
+#[test]
+fn requests_are_answered_or_refused() {
+    let (_serving, _sender, address) = started();
     let get = |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n");
-    let answer = exchange(address, get("GET /readyz")).await;
+    let answer = exchange(address, &get("GET /readyz"));
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"));
-    let answer = exchange(address, get("HEAD /metrics")).await;
+    let answer = exchange(address, &get("HEAD /metrics"));
     assert!(answer.contains("application/openmetrics-text") && answer.ends_with("\r\n\r\n"));
-    let answer = exchange(address, get("POST /metrics")).await;
+    let answer = exchange(address, &get("POST /metrics"));
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"));
     let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1 << 20));
-    let answer = exchange(address, long).await;
+    let answer = exchange(address, &long);
     assert!(!answer.contains("200 OK"), "{answer}");
-    let answer = exchange(address, "\0\0\0\0\r\n\r\n".to_owned()).await;
+    let answer = exchange(address, "\0\0\0\0\r\n\r\n");
     assert!(!answer.contains("200 OK"), "{answer}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silent_clients_keep_out_nobody() {
-    let (_sender, address) = started().await;
+#[test]
+fn silent_clients_keep_out_nobody() {
+    let (_serving, _sender, address) = started();
     let silent: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
-    let answer = exchange(address, request).await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = exchange(address, request);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     // The oldest had to go long before their time was over.
     silent[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -188,11 +184,22 @@ async fn silent_clients_keep_out_nobody() {
     assert!(!is_open, "it is still open");
 }
 
-#[tokio::test]
-async fn a_port_in_use_is_named() {
-    let first = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+#[test]
+fn a_port_in_use_is_named() {
+    let first = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = first.address().unwrap();
-    let error = Listener::bind(address).await.unwrap_err().to_string();
+    let error = Listener::bind(address).unwrap_err().to_string();
     assert!(error.contains(&address.to_string()) && error.contains("--listen"), "{error}");
     assert!(error.contains(&format!("sport = :{}", address.port())), "{error}");
+}
+
+#[test]
+fn it_ends_when_it_is_dropped() {
+    let (serving, _sender, address) = started();
+    let silent = TcpStream::connect(address).unwrap();
+    drop(serving);
+    assert!(TcpStream::connect(address).is_err());
+    silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert!(!matches!((&silent).read(&mut [0]), Ok(1..)), "it is still served");
+    drop(Listener::bind(address).unwrap());
 }
