@@ -1,4 +1,4 @@
-//! Builds the Go programs: `cnitool`, and those of `tests/go`.
+//! Builds the Go programs of the tests: `cnitool`, and those of `tests/go`.
 
 use std::{
     fs,
@@ -12,6 +12,8 @@ use crate::{command, paths, progress::Step};
 
 /// The distribution's: the same whatever else is on the path.
 const GO: &str = "/usr/bin/go";
+/// The module of what calls the plugin and container runtimes.
+const CALLERS: &str = "tests/go";
 /// The CNI project's module.
 const CNI: &str = "github.com/containernetworking/cni";
 /// What libcni imports from the standard library and older releases of Go lack: its file, the package,
@@ -21,12 +23,11 @@ const MISSING_IN_OLDER: [[&str; 3]; 2] = [
     ["libcni/conf.go", "slices", "podwire/tests/go/older/slices"],
 ];
 
-/// Builds them. Whatever Go downloads and caches stays below `target/`.
-pub(crate) fn build() -> Result<()> {
+/// Builds what calls the plugin and container runtimes. Whatever Go downloads and caches stays below `target/`.
+pub(crate) fn build_callers() -> Result<()> {
     let step = Step::start("building cnitool and the Go programs of the tests".to_owned());
-    let mut build = go();
-    build.args(["build", "-o"]).arg(paths::go().join("bin/"));
-    let root: PathBuf = command::output(go().args(["env", "GOROOT"]))?.into();
+    let mut build = build_in(CALLERS);
+    let root: PathBuf = command::output(go(CALLERS).args(["env", "GOROOT"]))?.into();
     if !root.join("src/slices").exists() {
         build.arg("-overlay").arg(overlay()?);
     }
@@ -36,10 +37,25 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-fn go() -> Command {
+/// Builds what renders the Helm chart and the Kustomize base. It is a module of its own: its dependencies would
+/// raise the versions of the others.
+pub(crate) fn build_renderer() -> Result<()> {
+    let step = Step::start("building Helm's engine and Kustomize".to_owned());
+    command::output(build_in("tests/go/render").arg(".")).context("build tests/go/render")?;
+    step.done();
+    Ok(())
+}
+
+fn build_in(module: &str) -> Command {
+    let mut build = go(module);
+    build.args(["build", "-o"]).arg(paths::go().join("bin/"));
+    build
+}
+
+fn go(module: &str) -> Command {
     let directory = paths::go();
     let mut go = Command::new(GO);
-    go.current_dir(paths::root().join("tests/go"))
+    go.current_dir(paths::root().join(module))
         .env("GOPATH", directory.join("path"))
         .env("GOCACHE", directory.join("cache"))
         .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
@@ -51,8 +67,8 @@ fn go() -> Command {
 
 /// Writes copies of files of libcni that import what stands in for newer packages, and the list of them.
 fn overlay() -> Result<PathBuf> {
-    command::output(go().args(["mod", "download", CNI])).context("download libcni")?;
-    let module = command::output(go().args(["list", "-m", "-f", "{{.Dir}}", CNI]))?;
+    command::output(go(CALLERS).args(["mod", "download", CNI])).context("download libcni")?;
+    let module = command::output(go(CALLERS).args(["list", "-m", "-f", "{{.Dir}}", CNI]))?;
     let directory = paths::go().join("overlay");
     fs::create_dir_all(&directory)?;
     let mut replaced = serde_json::Map::new();

@@ -32,7 +32,7 @@ enum Command {
     SetUp,
     /// Builds the BPF object and reports its programs and their sizes
     BuildEbpf(ebpf::Options),
-    /// Builds the Go programs that test the plugin in other people's hands
+    /// Builds the Go programs that test plugin and chart in other people's hands
     BuildGo,
     /// Builds everything: the BPF object, the agent, the CNI plugin, the tests
     Build(build::Options),
@@ -56,7 +56,9 @@ fn main() -> ExitCode {
         Command::BuildEbpf(options) => {
             set_up::run(set_up::Scope::Build).and_then(|()| ebpf::run(&options))
         }
-        Command::BuildGo => set_up::run(set_up::Scope::Test).and_then(|()| go::build()),
+        Command::BuildGo => set_up::run(set_up::Scope::Test)
+            .and_then(|()| go::build_callers())
+            .and_then(|()| go::build_renderer()),
         Command::Build(options) => build::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => demo::bench(&options),

@@ -41,6 +41,8 @@ enum Wanted {
     Net,
     /// The plugin in the hands of libcni, containerd and podman, and before other plugins
     Runtimes,
+    /// Manifest, Helm chart and Kustomize base
+    Deploy,
     /// All of them
     All,
 }
@@ -52,6 +54,7 @@ pub(crate) enum Tier {
     Prog,
     Net,
     Runtimes,
+    Deploy,
 }
 
 impl Wanted {
@@ -61,7 +64,8 @@ impl Wanted {
             Self::Prog => &[Tier::Prog],
             Self::Net => &[Tier::Net],
             Self::Runtimes => &[Tier::Runtimes],
-            Self::All => &[Tier::Core, Tier::Prog, Tier::Net, Tier::Runtimes],
+            Self::Deploy => &[Tier::Deploy],
+            Self::All => &[Tier::Core, Tier::Prog, Tier::Net, Tier::Runtimes, Tier::Deploy],
         }
     }
 }
@@ -91,7 +95,10 @@ fn run_tiers(options: &Options, summary: &mut Summary) -> Result<()> {
         build::fault_plugin()?;
     }
     if tiers.contains(&Tier::Runtimes) {
-        go::build()?;
+        go::build_callers()?;
+    }
+    if tiers.contains(&Tier::Deploy) {
+        go::build_renderer()?;
     }
     let binaries = tiers::build()?;
     leftovers::clean()?;

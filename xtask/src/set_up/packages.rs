@@ -43,7 +43,7 @@ const PACKAGES: [Package; 24] = [
     package(
         "golang-go",
         Scope::Test,
-        "builds cnitool and what calls the CNI project's own library",
+        "builds cnitool, Helm's engine, and what calls the CNI project's own library",
     ),
     package("curl", Scope::Test, "asks agents for health and metrics, and web servers in pods"),
     package("iptables", Scope::Test, "the tables of the plugins portmap and firewall"),

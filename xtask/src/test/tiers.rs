@@ -72,6 +72,7 @@ fn read(message: &str) -> Option<TestBinary> {
         "prog" if is_integration && package_name == "tests" => Tier::Prog,
         "net" if is_integration && package_name == "tests" => Tier::Net,
         "runtimes" if is_integration && package_name == "tests" => Tier::Runtimes,
+        "deploy" if is_integration && package_name == "tests" => Tier::Deploy,
         "plugins" if is_integration && package_name == "conformance" => Tier::Net,
         _ => Tier::Core,
     };
@@ -105,6 +106,7 @@ mod tests {
         assert_eq!(tier("tests", "test", "net"), Tier::Net);
         assert_eq!(tier("tests", "test", "runtimes"), Tier::Runtimes);
         assert_eq!(tier("tests/conformance", "test", "plugins"), Tier::Net);
+        assert_eq!(tier("tests", "test", "deploy"), Tier::Deploy);
         assert_eq!(tier("tests", "lib", "tests"), Tier::Core);
         assert_eq!(tier("cni-shim", "test", "net"), Tier::Core);
     }

@@ -1,0 +1,158 @@
+//! Rendered objects, and how they differ.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tests::{binaries, command};
+
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What the DaemonSet is called among objects.
+pub(super) const DAEMON_SET: &str = "DaemonSet kube-system/podwire";
+/// Long paths, and how differences call them.
+const SHORT: [(&str, &str); 3] = [
+    ("DaemonSet kube-system/podwire/spec/template/spec/containers/0/", "agent/"),
+    ("DaemonSet kube-system/podwire/spec/template/spec/", "pod/"),
+    ("DaemonSet kube-system/podwire/", "set/"),
+];
+
+/// What a rendering gives.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    /// By kind, namespace and name.
+    pub(super) objects: BTreeMap<String, Value>,
+    /// What Helm tells who has installed a chart.
+    pub(super) notes: String,
+    /// The chart's own values.
+    pub(super) defaults: Value,
+}
+
+/// Of the project.
+pub(super) fn file(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
+}
+
+/// The chart with these values beside its own.
+pub(super) fn chart(values: &Value) -> Result<Rendered> {
+    release("podwire", "kube-system", values)
+}
+
+/// The same as another release.
+pub(super) fn release(name: &str, namespace: &str, values: &Value) -> Result<Rendered> {
+    let release = json!({"release": name, "namespace": namespace, "values": values});
+    render("chart", "deploy/helm/podwire", release)
+}
+
+/// The chart, whatever its schema says.
+pub(super) fn unchecked_chart(values: &Value) -> Result<Rendered> {
+    let more = json!({"namespace": "kube-system", "values": values, "unchecked": true});
+    render("chart", "deploy/helm/podwire", more)
+}
+
+/// The manifest, or a directory of Kustomize.
+pub(super) fn render(what: &str, path: &str, mut more: Value) -> Result<Rendered> {
+    let call = more.as_object_mut().context("an object")?;
+    call.insert("what".to_owned(), what.into());
+    call.insert("path".to_owned(), file(path).to_string_lossy().into());
+    let mut program = command::limited(&binaries::go("render")?.to_string_lossy());
+    let output = command::feed(&mut program, &more.to_string())?;
+    let mut answer: Value = serde_json::from_str(&command::checked(&program, &output)?)?;
+    let mut objects = BTreeMap::new();
+    for object in answer["objects"].as_array().context("objects")? {
+        let meta = &object["metadata"];
+        let namespace = meta["namespace"].as_str().map(|name| format!("{name}/"));
+        let (kind, name) = (object["kind"].as_str(), meta["name"].as_str());
+        let name = format!(
+            "{} {}{}",
+            kind.context("kind")?,
+            namespace.unwrap_or_default(),
+            name.context("name")?
+        );
+        ensure!(objects.insert(name.clone(), object.clone()).is_none(), "{name} is there twice");
+    }
+    let notes = answer["notes"].as_str().unwrap_or_default().to_owned();
+    Ok(Rendered { objects, notes, defaults: answer["defaults"].take() })
+}
+
+/// All differences, a line each: where, and the value before and after.
+pub(super) fn differences(before: &Rendered, after: &Rendered) -> Vec<String> {
+    let (before, after) = (leaves(before), leaves(after));
+    let places = before.keys().chain(after.keys().filter(|place| !before.contains_key(*place)));
+    let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+    let mut lines: Vec<String> = places
+        .filter(|place| before.get(*place) != after.get(*place))
+        .map(|place| {
+            let (before, after) = (text(before.get(place)), text(after.get(place)));
+            format!("{}: {before} -> {after}", short(place))
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// The first container of the DaemonSet.
+pub(super) fn agent(rendered: &Rendered) -> Result<&Value> {
+    let set = rendered.objects.get(DAEMON_SET).context("no DaemonSet")?;
+    set.pointer("/spec/template/spec/containers/0").context("no container")
+}
+
+/// A list of strings.
+pub(super) fn strings(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn short(place: &str) -> String {
+    let found = SHORT
+        .iter()
+        .find_map(|(long, short)| place.strip_prefix(long).map(|rest| format!("{short}{rest}")));
+    found.unwrap_or_else(|| place.to_owned())
+}
+
+fn leaves(rendered: &Rendered) -> BTreeMap<String, Value> {
+    let mut leaves = BTreeMap::new();
+    for (name, object) in &rendered.objects {
+        collect(name.clone(), object, &mut leaves);
+    }
+    leaves
+}
+
+fn collect(at: String, value: &Value, leaves: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                collect(format!("{at}/{name}"), value, leaves);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (number, value) in items.iter().enumerate() {
+                collect(format!("{at}/{number}"), value, leaves);
+            }
+        }
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => {
+            leaves.insert(at, value.clone());
+        }
+    }
+}
+
+/// Values whose content is somebody else's: of Kubernetes, or the user's own names.
+const WHOLE: [&str; 5] = ["affinity", "nodeSelector", "podAnnotations", "podLabels", "resources"];
+
+/// All values by their names, such as `vxlan.port`.
+pub(super) fn named(values: &Value) -> BTreeMap<String, Value> {
+    let mut named = BTreeMap::new();
+    for (name, value) in values.as_object().into_iter().flatten() {
+        match value.as_object().filter(|_| !WHOLE.contains(&name.as_str())) {
+            Some(group) => {
+                named.extend(group.iter().map(|(key, v)| (format!("{name}.{key}"), v.clone())));
+            }
+            None => drop(named.insert(name.clone(), value.clone())),
+        }
+    }
+    named
+}

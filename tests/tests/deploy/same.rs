@@ -1,0 +1,68 @@
+//! One content, three ways to it.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::objects::{
+    DAEMON_SET, Rendered, VERSION, agent, chart, differences, file, release, render,
+};
+
+fn manifest() -> Result<Rendered> {
+    render("manifest", "deploy/podwire.yaml", json!({}))
+}
+
+#[test]
+fn the_chart_makes_the_objects_of_the_manifest() -> Result<()> {
+    let (manifest, chart) = (manifest()?, chart(&json!({}))?);
+    assert_eq!(manifest.objects.len(), 6, "{:?}", manifest.objects.keys());
+    assert!(manifest.objects.contains_key(DAEMON_SET), "{:?}", manifest.objects.keys());
+    assert_eq!(differences(&manifest, &chart), [""; 0]);
+    ensure!(
+        chart.notes.contains("kube-system rollout status daemonset/podwire"),
+        "{}",
+        chart.notes
+    );
+    Ok(())
+}
+
+#[test]
+fn kustomize_makes_the_objects_of_the_manifest() -> Result<()> {
+    let made = render("kustomization", "deploy", json!({}))?;
+    assert_eq!(differences(&manifest()?, &made), [""; 0]);
+    Ok(())
+}
+
+/// A second release would bring the same objects, which Helm refuses.
+#[test]
+fn the_name_of_the_release_changes_nothing() -> Result<()> {
+    let other = release("network", "kube-system", &json!({}))?;
+    assert_eq!(differences(&manifest()?, &other), [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn the_chart_is_installed_into_the_namespace_of_its_release() -> Result<()> {
+    let changed = |objects: &Value| objects.to_string().replace("kube-system", "network");
+    let text = |rendered: &Rendered| rendered.objects.values().map(changed).collect::<Vec<_>>();
+    let (manifest, other) = (manifest()?, release("podwire", "network", &json!({}))?);
+    assert!(!format!("{:?}", other.objects).contains("kube-system"));
+    let (mut one, mut two) = (text(&manifest), text(&other));
+    one.sort();
+    two.sort();
+    assert_eq!(one, two);
+    Ok(())
+}
+
+#[test]
+fn all_have_the_version_of_the_project() -> Result<()> {
+    let manifest = manifest()?;
+    let image = agent(&manifest)?["image"].as_str().context("image")?;
+    assert_eq!(image, format!("docker.io/podwire/podwire:{VERSION}"));
+    let text = fs::read_to_string(file("deploy/helm/podwire/Chart.yaml"))?;
+    for line in [format!("version: {VERSION}"), format!("appVersion: {VERSION}")] {
+        ensure!(text.lines().any(|other| other == line), "Chart.yaml has no `{line}`");
+    }
+    Ok(())
+}
