@@ -34,6 +34,28 @@ fn kustomize_makes_the_objects_of_the_manifest() -> Result<()> {
     Ok(())
 }
 
+/// The overlay of the documents.
+#[test]
+fn an_overlay_sets_image_and_arguments() -> Result<()> {
+    let overlay = "tests/tests/deploy/overlay";
+    let text = fs::read_to_string(file(overlay).join("kustomization.yaml"))?;
+    let shown: String = text.lines().map(|line| format!("    {line}\n")).collect();
+    let shown = shown.replace("../../../../deploy", "podwire/deploy");
+    let documents = fs::read_to_string(file("docs/kubernetes.md"))?;
+    ensure!(documents.contains(&shown), "docs/kubernetes.md does not show\n{shown}");
+
+    let changes = [
+        r#"agent/args/6: nothing -> "--encapsulation=direct""#.to_owned(),
+        format!(
+            "agent/image: \"docker.io/podwire/podwire:{VERSION}\" -> \
+             \"registry.example.com/podwire:{VERSION}\""
+        ),
+    ];
+    let made = render("kustomization", overlay, json!({}))?;
+    assert_eq!(differences(&manifest()?, &made), changes);
+    Ok(())
+}
+
 /// A second release would bring the same objects, which Helm refuses.
 #[test]
 fn the_name_of_the_release_changes_nothing() -> Result<()> {
