@@ -15,6 +15,7 @@ pub mod pod;
 pub mod probe;
 pub mod processor;
 pub mod ratio;
+pub mod render;
 pub mod report;
 pub mod room;
 pub mod run;

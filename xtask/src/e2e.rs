@@ -5,7 +5,7 @@ use std::{os::unix::process::CommandExt, process::Command};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{build, ebpf, image, kubernetes, paths, set_up};
+use crate::{build, ebpf, go, image, kubernetes, paths, set_up};
 
 /// Name of the binary.
 pub(crate) const BINARY: &str = "podwire-e2e";
@@ -25,6 +25,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     set_up::run(if is_light { set_up::Scope::Build } else { set_up::Scope::Kubernetes })?;
     if !is_light {
         kubernetes::build()?;
+        go::build_renderer()?;
     }
     ebpf::build(&ebpf::Options::default())?;
     build::binaries(true)?;
@@ -37,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .args(&options.arguments)
         .env("PODWIRE_KUBERNETES", kubernetes::directory())
         .env("PODWIRE_IMAGE", image::place())
+        .env("PODWIRE_GO_BIN", go::programs())
         .exec();
     Err(error).with_context(|| format!("start {}", binary.display()))
 }

@@ -46,9 +46,14 @@ pub(crate) fn build_renderer() -> Result<()> {
     Ok(())
 }
 
+/// Returns the directory of the built programs.
+pub(crate) fn programs() -> PathBuf {
+    paths::go().join("bin")
+}
+
 fn build_in(module: &str) -> Command {
     let mut build = go(module);
-    build.args(["build", "-o"]).arg(paths::go().join("bin/"));
+    build.args(["build", "-o"]).arg(programs().join(""));
     build
 }
 

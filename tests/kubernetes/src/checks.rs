@@ -4,6 +4,7 @@ mod client;
 mod matrix;
 mod objects;
 mod services;
+mod shipped;
 mod tools;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Makes pods, looks at them, removes them.
 pub(crate) fn run(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    shipped::run(&cluster.control.kubectl, report);
     let before = cluster.kept().context("before the first pod")?;
     let world = client::serve_world(&cluster.fabric)?;
     let mut parties = Vec::new();

@@ -1,6 +1,6 @@
 //! `kubectl`, as a person at the control plane uses it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,8 +64,7 @@ impl Kubectl {
 
     /// Creates or changes objects.
     pub(crate) fn apply(&self, objects: &[Value]) -> Result<()> {
-        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        self.apply_text(&list.to_string())
+        self.apply_text(&list(objects))
     }
 
     /// Creates or changes the objects of a manifest.
@@ -74,6 +73,24 @@ impl Kubectl {
         apply.args(["apply", "--server-side", "--filename", "-"]);
         let output = command::feed(&mut apply, manifest)?;
         command::checked(&apply, &output).map(drop)
+    }
+
+    /// Has the API server judge objects, and returns what becomes of each. Nothing changes.
+    pub(crate) fn try_objects(&self, objects: &[Value]) -> Result<String> {
+        let mut apply = self.trial();
+        let output = command::feed(apply.args(["--filename", "-"]), &list(objects))?;
+        command::checked(&apply, &output)
+    }
+
+    /// The same for a directory of Kustomize.
+    pub(crate) fn try_directory(&self, directory: &Path) -> Result<String> {
+        command::run(self.trial().arg("--kustomize").arg(directory))
+    }
+
+    fn trial(&self) -> Command {
+        let mut apply = self.command();
+        apply.args(["apply", "--server-side", "--dry-run=server", "--validate=strict"]);
+        apply
     }
 
     /// Runs a program in a pod.
@@ -108,6 +125,10 @@ impl Kubectl {
             format!("pods in {namespace}; events:\n{}", events.unwrap_or_default())
         })
     }
+}
+
+fn list(objects: &[Value]) -> String {
+    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
 }
 
 /// Whether a condition of an object is true.

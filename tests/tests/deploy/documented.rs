@@ -5,8 +5,9 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tests::render::file;
 
-use super::objects::{chart, file, named};
+use super::objects::{chart, named};
 
 /// Helm's own, which has no place among the chart's values.
 const OF_HELM: &str = "global";

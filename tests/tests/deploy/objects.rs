@@ -1,11 +1,9 @@
 //! Rendered objects, and how they differ.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::{binaries, command};
 
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What the DaemonSet is called among objects.
@@ -28,11 +26,6 @@ pub(super) struct Rendered {
     pub(super) defaults: Value,
 }
 
-/// Of the project.
-pub(super) fn file(path: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
-}
-
 /// The chart with these values beside its own.
 pub(super) fn chart(values: &Value) -> Result<Rendered> {
     release("podwire", "kube-system", values)
@@ -51,13 +44,8 @@ pub(super) fn unchecked_chart(values: &Value) -> Result<Rendered> {
 }
 
 /// The manifest, or a directory of Kustomize.
-pub(super) fn render(what: &str, path: &str, mut more: Value) -> Result<Rendered> {
-    let call = more.as_object_mut().context("an object")?;
-    call.insert("what".to_owned(), what.into());
-    call.insert("path".to_owned(), file(path).to_string_lossy().into());
-    let mut program = command::limited(&binaries::go("render")?.to_string_lossy());
-    let output = command::feed(&mut program, &more.to_string())?;
-    let mut answer: Value = serde_json::from_str(&command::checked(&program, &output)?)?;
+pub(super) fn render(what: &str, path: &str, more: Value) -> Result<Rendered> {
+    let mut answer = tests::render::render(what, path, more)?;
     let mut objects = BTreeMap::new();
     for object in answer["objects"].as_array().context("objects")? {
         let meta = &object["metadata"];

@@ -4,10 +4,9 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tests::render::file;
 
-use super::objects::{
-    DAEMON_SET, Rendered, VERSION, agent, chart, differences, file, release, render,
-};
+use super::objects::{DAEMON_SET, Rendered, VERSION, agent, chart, differences, release, render};
 
 fn manifest() -> Result<Rendered> {
     render("manifest", "deploy/podwire.yaml", json!({}))
