@@ -60,16 +60,16 @@ fn ways() -> Vec<(Value, Vec<&'static str>)> {
             json!({"cni": {"binDir": "/usr/lib/cni"}}),
             vec![
                 r#"agent/args/3: "--cni-bin-dir=/opt/cni/bin" -> "--cni-bin-dir=/usr/lib/cni""#,
-                r#"agent/volumeMounts/3/mountPath: "/opt/cni/bin" -> "/usr/lib/cni""#,
-                r#"pod/volumes/3/hostPath/path: "/opt/cni/bin" -> "/usr/lib/cni""#,
+                r#"agent/volumeMounts/plugins/mountPath: "/opt/cni/bin" -> "/usr/lib/cni""#,
+                r#"pod/volumes/plugins/hostPath/path: "/opt/cni/bin" -> "/usr/lib/cni""#,
             ],
         ),
         (
             json!({"cni": {"confDir": "/etc/cni/conf"}}),
             vec![
                 r#"agent/args/4: "--cni-conf-dir=/etc/cni/net.d" -> "--cni-conf-dir=/etc/cni/conf""#,
-                r#"agent/volumeMounts/4/mountPath: "/etc/cni/net.d" -> "/etc/cni/conf""#,
-                r#"pod/volumes/4/hostPath/path: "/etc/cni/net.d" -> "/etc/cni/conf""#,
+                r#"agent/volumeMounts/configurations/mountPath: "/etc/cni/net.d" -> "/etc/cni/conf""#,
+                r#"pod/volumes/configurations/hostPath/path: "/etc/cni/net.d" -> "/etc/cni/conf""#,
             ],
         ),
         (
@@ -88,25 +88,25 @@ fn ways() -> Vec<(Value, Vec<&'static str>)> {
             json!({"metrics": {"port": 19_869}}),
             vec![
                 r#"agent/args/5: "--listen=[::]:9869" -> "--listen=[::]:19869""#,
-                "agent/ports/0/containerPort: 9869 -> 19869",
+                "agent/ports/metrics/containerPort: 9869 -> 19869",
             ],
         ),
         (
             json!({"kubernetesService": {"host": "fd00::1"}}),
             vec![
-                r#"agent/env/1/name: nothing -> "KUBERNETES_SERVICE_HOST""#,
-                r#"agent/env/1/value: nothing -> "fd00::1""#,
-                r#"agent/env/2/name: nothing -> "KUBERNETES_SERVICE_PORT""#,
-                r#"agent/env/2/value: nothing -> "6443""#,
+                r#"agent/env/KUBERNETES_SERVICE_HOST/name: nothing -> "KUBERNETES_SERVICE_HOST""#,
+                r#"agent/env/KUBERNETES_SERVICE_HOST/value: nothing -> "fd00::1""#,
+                r#"agent/env/KUBERNETES_SERVICE_PORT/name: nothing -> "KUBERNETES_SERVICE_PORT""#,
+                r#"agent/env/KUBERNETES_SERVICE_PORT/value: nothing -> "6443""#,
             ],
         ),
         (
             json!({"kubernetesService": {"host": "api.example.com", "port": 443}}),
             vec![
-                r#"agent/env/1/name: nothing -> "KUBERNETES_SERVICE_HOST""#,
-                r#"agent/env/1/value: nothing -> "api.example.com""#,
-                r#"agent/env/2/name: nothing -> "KUBERNETES_SERVICE_PORT""#,
-                r#"agent/env/2/value: nothing -> "443""#,
+                r#"agent/env/KUBERNETES_SERVICE_HOST/name: nothing -> "KUBERNETES_SERVICE_HOST""#,
+                r#"agent/env/KUBERNETES_SERVICE_HOST/value: nothing -> "api.example.com""#,
+                r#"agent/env/KUBERNETES_SERVICE_PORT/name: nothing -> "KUBERNETES_SERVICE_PORT""#,
+                r#"agent/env/KUBERNETES_SERVICE_PORT/value: nothing -> "443""#,
             ],
         ),
     ]
@@ -138,7 +138,7 @@ fn image() -> Vec<(Value, Vec<&'static str>)> {
         ),
         (
             json!({"imagePullSecrets": [{"name": "registry"}]}),
-            vec![r#"pod/imagePullSecrets/0/name: nothing -> "registry""#],
+            vec![r#"pod/imagePullSecrets/registry/name: nothing -> "registry""#],
         ),
     ]
 }

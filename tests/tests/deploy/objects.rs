@@ -1,6 +1,6 @@
 //! Rendered objects, and how they differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(super) const DAEMON_SET: &str = "DaemonSet kube-system/podwire";
 /// Long paths, and how differences call them.
 const SHORT: [(&str, &str); 3] = [
-    ("DaemonSet kube-system/podwire/spec/template/spec/containers/0/", "agent/"),
+    ("DaemonSet kube-system/podwire/spec/template/spec/containers/agent/", "agent/"),
     ("DaemonSet kube-system/podwire/spec/template/spec/", "pod/"),
     ("DaemonSet kube-system/podwire/", "set/"),
 ];
@@ -79,10 +79,12 @@ pub(super) fn differences(before: &Rendered, after: &Rendered) -> Vec<String> {
     lines
 }
 
-/// The first container of the DaemonSet.
+/// The container of the agent.
 pub(super) fn agent(rendered: &Rendered) -> Result<&Value> {
     let set = rendered.objects.get(DAEMON_SET).context("no DaemonSet")?;
-    set.pointer("/spec/template/spec/containers/0").context("no container")
+    let containers = set["spec"]["template"]["spec"]["containers"].as_array();
+    let is_agent = |container: &&Value| container["name"] == "agent";
+    containers.into_iter().flatten().find(is_agent).context("no container `agent`")
 }
 
 /// A list of strings.
@@ -113,8 +115,8 @@ fn collect(at: String, value: &Value, leaves: &mut BTreeMap<String, Value>) {
             }
         }
         Value::Array(items) if !items.is_empty() => {
-            for (number, value) in items.iter().enumerate() {
-                collect(format!("{at}/{number}"), value, leaves);
+            for (name, value) in item_names(items).iter().zip(items) {
+                collect(format!("{at}/{name}"), value, leaves);
             }
         }
         Value::Null
@@ -126,6 +128,15 @@ fn collect(at: String, value: &Value, leaves: &mut BTreeMap<String, Value>) {
             leaves.insert(at, value.clone());
         }
     }
+}
+
+/// Names of the items of a list, such as those of containers and volumes; numbers where they have none of their own.
+fn item_names(items: &[Value]) -> Vec<String> {
+    let names: Vec<&str> = items.iter().filter_map(|item| item["name"].as_str()).collect();
+    if names.iter().collect::<BTreeSet<_>>().len() == items.len() {
+        return names.into_iter().map(str::to_owned).collect();
+    }
+    (0..items.len()).map(|number| number.to_string()).collect()
 }
 
 /// Values whose content is somebody else's: of Kubernetes, or the user's own names.
