@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use self::peers::Paths;
 pub use self::peers::{Peer, Way};
 pub use self::sysctls::watched_sysctls;
+use crate::advice::Advice;
 use crate::kernel::{
     AddrKey, Device, HOST_DEVICE, Link, LinkHook, Medium, NftRules, Observed, Questions, Route,
     State, TUNNEL_DEVICE,
@@ -151,15 +152,19 @@ fn uplink_problems(
                 .push(format!("the uplink {} is down: `ip link set {} up`", link.name, link.name));
         }
         if rp_filter(observed, &link.name) == Some(1) {
-            problems.push(format!(
-                "rp_filter is strict on the uplink {}: pods are not affected, but the kernel drops \
-                 what reaches the node by another way than its answer would take; loose is \
-                 `sysctl net.ipv4.conf.{}.rp_filter=2`",
-                link.name, link.name
-            ));
+            problems.push(strict_rp_filter(&link.name).to_string());
         }
     }
     problems
+}
+
+/// What to say of an uplink with a strict filter.
+pub fn strict_rp_filter(uplink: &str) -> Advice {
+    let found = format!(
+        "rp_filter is strict on the uplink {uplink}: pods are not affected, but the kernel drops what \
+         reaches the node by another way than its answer would take"
+    );
+    Advice::new(found, format!("loose is `sysctl net.ipv4.conf.{uplink}.rp_filter=2`"))
 }
 
 /// The kernel uses the larger of the two values (Documentation/networking/ip-sysctl.rst).

@@ -18,8 +18,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::watch;
 
-pub use self::configuration::CONFIGURATION;
 use self::configuration::Configuration;
+pub use self::configuration::{CONFIGURATION, configurations, rival};
 use self::plugin::Plugin;
 use crate::files;
 use crate::nodes::source::Readiness;

@@ -3,6 +3,7 @@
 //! Sources (the node file, the CNI plugin's requests) feed a plain-data model; `compile` turns it into
 //! the wanted state; `plan` compares that with what the kernel has; the engine applies the difference.
 
+pub mod advice;
 pub mod cli;
 pub mod compile;
 pub mod engine;

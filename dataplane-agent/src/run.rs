@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Engine, Inputs, Setup, Sourced};
 use crate::install::Install;
+use crate::kernel::live::preflight::preflight;
 use crate::kernel::live::{self, LiveKernel};
 use crate::model::Model;
 use crate::monitor::{Calls, Listener, Monitor, Vitals};
@@ -32,7 +33,7 @@ pub async fn run(settings: Settings) -> Result<()> {
 
     let install = Install::new(settings.install.clone(), &settings.socket)?;
     let source = settings.nodes.open(&settings.node_name, &settings.network).await?;
-    live::preflight(&settings.bpffs)?;
+    preflight(&settings.bpffs)?;
     let presence = Presence {
         socket: settings.socket.clone(),
         bpffs: settings.bpffs.clone(),

@@ -128,17 +128,17 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// Where an agent has what is its own.
+/// What of the options a look at the host needs: no node, and no source of nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
-    /// The agent's socket.
+#[expect(missing_docs, reason = "as in Settings")]
+pub struct Surroundings {
+    pub network: Network,
     pub socket: PathBuf,
-    /// Directory for pins.
     pub bpffs: PathBuf,
-    /// Directory for attachments and the lock.
     pub state_dir: PathBuf,
-    /// What is put on the host.
+    pub sysctl_dir: PathBuf,
     pub install: Directories,
+    pub listen: Option<SocketAddr>,
 }
 
 /// Why options are refused.
@@ -175,42 +175,32 @@ impl Options {
     /// When the file is bad, an option is missing, or makes no sense.
     pub fn complete(self) -> Result<Settings, SettingsError> {
         let given = self.with_file()?;
-        let default = Network::default();
-        let network = Network {
-            encapsulation: given.encapsulation.unwrap_or(default.encapsulation),
-            vxlan_port: given.vxlan_port.unwrap_or(default.vxlan_port),
-            vxlan_vni: given.vxlan_vni.unwrap_or(default.vxlan_vni),
-            cluster_cidrs: given.cluster_cidr.clone(),
-            uplinks: given.uplink.clone(),
-            mtu: given.mtu,
-        };
-        check(&network)?;
-        let Places { socket, bpffs, state_dir, install } = given.own_places()?;
+        let around = given.resolve()?;
         Ok(Settings {
             node_name: given
                 .node_name
                 .clone()
                 .filter(|name| !name.is_empty())
                 .ok_or(SettingsError::Missing("--node-name", "say which of the nodes this is"))?,
-            nodes: given.source(&state_dir)?,
-            network,
-            socket,
-            bpffs,
-            state_dir,
-            sysctl_dir: given.sysctl_dir.unwrap_or_else(|| SYSCTLS.into()),
-            install,
-            listen: given.listen,
+            nodes: given.source(&around.state_dir)?,
+            network: around.network,
+            socket: around.socket,
+            bpffs: around.bpffs,
+            state_dir: around.state_dir,
+            sysctl_dir: around.sysctl_dir,
+            install: around.install,
+            listen: around.listen,
             expedite: given.expedite.unwrap_or(true),
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
         })
     }
 
-    /// Reads the configuration file, and fills in defaults, for the places alone.
+    /// The same for who only looks at the host.
     ///
     /// # Errors
-    /// When the file is bad, or a path makes no sense.
-    pub fn places(self) -> Result<Places, SettingsError> {
-        self.with_file()?.own_places()
+    /// When the file is bad, or an option makes no sense.
+    pub fn surroundings(self) -> Result<Surroundings, SettingsError> {
+        self.with_file()?.resolve()
     }
 
     fn with_file(self) -> Result<Self, SettingsError> {
@@ -221,18 +211,31 @@ impl Options {
         Ok(self.or(file))
     }
 
-    fn own_places(&self) -> Result<Places, SettingsError> {
-        let or = |option, given: &Option<PathBuf>, default: &str| {
+    fn resolve(&self) -> Result<Surroundings, SettingsError> {
+        let default = Network::default();
+        let network = Network {
+            encapsulation: self.encapsulation.unwrap_or(default.encapsulation),
+            vxlan_port: self.vxlan_port.unwrap_or(default.vxlan_port),
+            vxlan_vni: self.vxlan_vni.unwrap_or(default.vxlan_vni),
+            cluster_cidrs: self.cluster_cidr.clone(),
+            uplinks: self.uplink.clone(),
+            mtu: self.mtu,
+        };
+        check(&network)?;
+        let path = |option, given: &Option<PathBuf>, default: &str| {
             absolute(option, given.as_deref().unwrap_or(Path::new(default)))
         };
-        Ok(Places {
-            socket: or("--socket", &self.socket, DEFAULT_SOCKET)?,
-            bpffs: or("--bpffs", &self.bpffs, DEFAULT_BPFFS)?,
-            state_dir: or("--state-dir", &self.state_dir, DEFAULT_STATE_DIR)?,
+        Ok(Surroundings {
+            network,
+            socket: path("--socket", &self.socket, DEFAULT_SOCKET)?,
+            bpffs: path("--bpffs", &self.bpffs, DEFAULT_BPFFS)?,
+            state_dir: path("--state-dir", &self.state_dir, DEFAULT_STATE_DIR)?,
+            sysctl_dir: self.sysctl_dir.clone().unwrap_or_else(|| SYSCTLS.into()),
             install: Directories {
                 plugins: absolute_if_given("--cni-bin-dir", self.cni_bin_dir.as_deref())?,
                 configurations: absolute_if_given("--cni-conf-dir", self.cni_conf_dir.as_deref())?,
             },
+            listen: self.listen,
         })
     }
 

@@ -18,9 +18,10 @@ use tokio::time::{Instant, sleep};
 
 use self::remnant::{Remnant, configurations, survey};
 use crate::kernel::KernelError;
-use crate::kernel::live::{Namespace, Residue, capabilities};
+use crate::kernel::live::preflight::capabilities;
+use crate::kernel::live::{Namespace, Residue};
 use crate::presence;
-use crate::settings::{Options, Places, SettingsError};
+use crate::settings::{Options, SettingsError, Surroundings};
 use crate::store::{LOCK_FILE, StoreError, lock_directory, lock_pins};
 
 /// Where runtimes look unless told otherwise.
@@ -119,7 +120,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> UninstallError
 type Result<T> = std::result::Result<T, UninstallError>;
 
 impl UninstallOptions {
-    fn places(&self) -> Result<Places> {
+    fn places(&self) -> Result<Surroundings> {
         let given = Options {
             socket: self.socket.clone(),
             bpffs: self.bpffs.clone(),
@@ -129,7 +130,7 @@ impl UninstallOptions {
             config: self.config.clone(),
             ..Options::default()
         };
-        let mut places = given.places()?;
+        let mut places = given.surroundings()?;
         places.install.plugins.get_or_insert_with(|| PLUGINS.into());
         places.install.configurations.get_or_insert_with(|| CONFIGURATIONS.into());
         Ok(places)
@@ -143,7 +144,7 @@ impl UninstallOptions {
 /// At the end: when something could not be looked at or removed.
 pub async fn uninstall(options: &UninstallOptions, out: &mut impl Write) -> Result<()> {
     let places = options.places()?;
-    capabilities()?;
+    capabilities().map_err(KernelError::from)?;
     let namespace = Namespace::open()?;
     let Residue { pods, .. } = namespace.residue().await?;
     if options.dry_run {
@@ -192,7 +193,12 @@ fn say(out: &mut impl Write, line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-fn end(notes: &[String], faults: Vec<String>, places: &Places, out: &mut impl Write) -> Result<()> {
+fn end(
+    notes: &[String],
+    faults: Vec<String>,
+    places: &Surroundings,
+    out: &mut impl Write,
+) -> Result<()> {
     notes.iter().for_each(|note| say(out, note));
     if !faults.is_empty() {
         return Err(UninstallError::Left(faults));
@@ -225,7 +231,7 @@ fn some_of(pods: &[(String, String)]) -> String {
 }
 
 /// An agent would put everything back. Where its lock is missing there is none.
-fn lock_out_agents(places: &Places) -> Result<Vec<Flock<File>>> {
+fn lock_out_agents(places: &Surroundings) -> Result<Vec<Flock<File>>> {
     let mut locks = Vec::new();
     if places.state_dir.join(LOCK_FILE).exists() {
         locks.push(unless_busy(lock_directory(&places.state_dir), &places.state_dir)?);

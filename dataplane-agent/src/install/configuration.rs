@@ -2,6 +2,7 @@
 //! `hostPort`.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use cni_shim::names::DEFAULT_SOCKET;
 use serde_json::{Value, json};
 
 use super::{InstallError, PLAIN, versions, write_whole};
+use crate::advice::Advice;
 
 /// Its name: of several, runtimes take the first.
 pub const CONFIGURATION: &str = "05-podwire.conflist";
@@ -76,20 +78,9 @@ impl Configuration {
 
     /// What runtimes take in place of ours.
     pub(super) fn rival(&self) -> Option<String> {
-        let entries = fs::read_dir(&self.directory).ok()?;
-        let names = entries.flatten().map(|entry| PathBuf::from(entry.file_name()));
-        let is_read = |name: &PathBuf| {
-            let extension = name.extension().and_then(|extension| extension.to_str());
-            extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
-        };
-        let first = names.filter(is_read).min()?;
-        (first.as_path() < Path::new(CONFIGURATION)).then(|| {
-            format!(
-                "the container runtime takes {} and not {CONFIGURATION}: move it away when no pod uses \
-                 it any more",
-                self.directory.join(first).display()
-            )
-        })
+        let first = configurations(&self.directory).ok()?.into_iter().next()?;
+        let is_before = first.as_str() < CONFIGURATION;
+        is_before.then(|| rival(&self.directory, &first).to_string())
     }
 
     async fn list(&mut self) -> Value {
@@ -111,6 +102,31 @@ impl Configuration {
             "cniVersion": PLAIN, "cniVersions": known, "name": "podwire", "plugins": plugins,
         })
     }
+}
+
+/// Names of the configurations that runtimes read, in their order.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn configurations(directory: &Path) -> io::Result<Vec<String>> {
+    let is_read = |name: &String| {
+        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+        extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+    };
+    let names = fs::read_dir(directory)?.flatten().map(|entry| entry.file_name());
+    let mut names: Vec<String> =
+        names.map(|name| name.to_string_lossy().into_owned()).filter(is_read).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// What to say of a configuration in front of ours.
+pub fn rival(directory: &Path, name: &str) -> Advice {
+    let file = directory.join(name);
+    Advice::new(
+        format!("the container runtime takes {} and not {CONFIGURATION}", file.display()),
+        "move it away when no pod uses it any more",
+    )
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod neighbour;
 mod netlink;
 mod nft;
 mod peers;
-mod preflight;
+pub mod preflight;
 mod problem;
 mod residue;
 mod route;
@@ -38,8 +38,7 @@ use tokio::time::timeout;
 use self::error::Context as _;
 use super::{Action, Event, Kernel, KernelError, Observed, Questions, ReadCounters, State};
 
-pub use preflight::{bpf_filesystem, capabilities, preflight};
-pub use problem::problems;
+pub use problem::{forward_policies, problems};
 pub use residue::{Namespace, Residue, own_pins};
 
 /// `nft` lists the table within this time, or the rest of the look goes on without it.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::{UninstallError, io_error};
 use crate::install::{own_configurations, own_plugins};
+use crate::kernel::live::preflight::bpf_filesystem;
 use crate::kernel::live::{self, Namespace};
 use crate::kernel::{KernelError, NFT_TABLE, Neighbour};
 use crate::presence;
-use crate::settings::Places;
+use crate::settings::Surroundings;
 use crate::store::{self, ATTACHMENTS};
 
 /// Something of ours; its text is what people read.
@@ -78,7 +79,7 @@ fn remove(path: &Path) -> Result<(), String> {
 }
 
 /// What makes runtimes call the plugin.
-pub(super) fn configurations(places: &Places) -> Result<Vec<Remnant>, UninstallError> {
+pub(super) fn configurations(places: &Surroundings) -> Result<Vec<Remnant>, UninstallError> {
     let Some(directory) = &places.install.configurations else { return Ok(Vec::new()) };
     let found = own_configurations(directory);
     let found = found.map_err(io_error(format!("cannot look into {}", directory.display())))?;
@@ -98,7 +99,10 @@ pub(super) struct Survey {
 }
 
 /// Looks for everything but the configuration.
-pub(super) async fn survey(namespace: &Namespace, places: &Places) -> Result<Survey, KernelError> {
+pub(super) async fn survey(
+    namespace: &Namespace,
+    places: &Surroundings,
+) -> Result<Survey, KernelError> {
     let residue = namespace.residue().await?;
     let mut found = Survey::default();
     let state = found.take(store::own_files(&places.state_dir), &places.state_dir);
@@ -106,7 +110,9 @@ pub(super) async fn survey(namespace: &Namespace, places: &Places) -> Result<Sur
     let has_pods = !residue.pods.is_empty() || state.iter().any(is_attachment);
     let pods = residue.pods.into_iter().map(|(name, alias)| Remnant::Pod { name, alias });
     found.remnants.extend(pods);
-    found.faults.extend(live::bpf_filesystem(&places.bpffs).err().map(|error| error.to_string()));
+    let unseen =
+        bpf_filesystem(&places.bpffs).err().map(|fault| KernelError::from(fault).to_string());
+    found.faults.extend(unseen);
     let pins = found.take(live::own_pins(&places.bpffs), &places.bpffs);
     found.files("the pins", &places.bpffs, pins);
     match namespace.has_table().await {

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::error::{Context as _, refusal};
+use super::preflight::{Fault, fault};
 use crate::kernel::{HOST_DEVICE, KernelError, NFT_TABLE, NftRules, TUNNEL_DEVICE};
 
 /// Where `nft` may be when `PATH` of a service does not say so.
@@ -58,10 +59,11 @@ pub(super) fn executable() -> Option<PathBuf> {
 }
 
 /// What to say when it is not there.
-pub(super) fn missing() -> KernelError {
-    refusal(
+pub(super) fn missing() -> Fault {
+    fault(
         "find the program `nft`",
-        "it is in none of the directories of PATH: install nftables (`apt-get install nftables`)",
+        "it is in none of the directories of PATH",
+        "install nftables (`apt-get install nftables`)",
     )
 }
 

@@ -1,14 +1,15 @@
 //! What must be so before anything is tried: each with what to do about it.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::linux::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::error::{Context as _, refusal};
+use super::error::refusal;
 use super::nft;
+use crate::advice::Advice;
 use crate::kernel::KernelError;
 
 /// TCX is in the kernel from this version on.
@@ -20,37 +21,73 @@ const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 const CAP_SYS_ADMIN: u32 = 21;
 
-const PRIVATE: &str = "what is mounted here is so for this process only (a private mount \
-    namespace), and would vanish with it, maps, programs and all: mount it on the host (`mount -t \
-    bpf bpf /sys/fs/bpf`), let a container propagate it, and start the agent with `nsenter \
-    --net=...`, not with `ip netns exec`";
+const MOUNT: &str = "`mount -t bpf bpf /sys/fs/bpf` (in a container, mount that directory of the host), or \
+    name a directory on one with --bpffs";
+
+/// One of the checks.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What is checked.
+    pub name: &'static str,
+    /// What was found, or what is wrong.
+    pub result: Result<String, Fault>,
+}
+
+/// Why the agent cannot start.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What was being done.
+    pub what: String,
+    /// What is wrong, and what to do.
+    pub advice: Advice,
+}
+
+impl From<Fault> for KernelError {
+    fn from(fault: Fault) -> Self {
+        refusal(fault.what, fault.advice.to_string())
+    }
+}
 
 /// Checks privileges, kernel, bpffs and tools.
 ///
 /// # Errors
 /// Says what is missing and what to do.
 pub fn preflight(bpffs: &Path) -> Result<(), KernelError> {
-    kernel_version()?;
-    capabilities()?;
-    bpf_filesystem(bpffs)?;
-    if nft::executable().is_none() {
-        return Err(nft::missing());
+    for check in checks(bpffs) {
+        check.result?;
     }
     Ok(())
 }
 
-fn kernel_version() -> Result<(), KernelError> {
+/// The same, each by itself.
+pub fn checks(bpffs: &Path) -> [Check; 4] {
+    [
+        Check { name: "kernel", result: kernel_version() },
+        Check { name: "privileges", result: capabilities() },
+        Check { name: "BPF filesystem", result: bpf_filesystem(bpffs) },
+        Check { name: "nft", result: nft_program() },
+    ]
+}
+
+pub(super) fn fault(
+    what: impl Into<String>,
+    found: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Fault {
+    Fault { what: what.into(), advice: Advice::new(found, remedy) }
+}
+
+fn kernel_version() -> Result<String, Fault> {
     let what = "check the kernel's version";
-    let name = nix::sys::utsname::uname().context(|| what.to_owned())?;
+    let name = nix::sys::utsname::uname()
+        .map_err(|errno| fault(what, errno.to_string(), "let this process call uname(2)"))?;
     let release = name.release().to_string_lossy().into_owned();
     if version(&release).is_none_or(|version| version < KERNEL) {
         let (major, minor) = KERNEL;
-        return Err(refusal(
-            what,
-            format!("this is Linux {release}; TCX needs {major}.{minor} or newer"),
-        ));
+        let found = format!("this is Linux {release}; TCX needs {major}.{minor} or newer");
+        return Err(fault(what, found, format!("boot a kernel of {major}.{minor} or newer")));
     }
-    Ok(())
+    Ok(format!("Linux {release}"))
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
@@ -58,13 +95,14 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Checks the privileges of this process.
+/// The privileges of this process.
 ///
 /// # Errors
 /// Says which are missing.
-pub fn capabilities() -> Result<(), KernelError> {
-    let what = || "check the privileges in /proc/self/status".to_owned();
-    let status = fs::read_to_string("/proc/self/status").context(what)?;
+pub fn capabilities() -> Result<String, Fault> {
+    let what = "check the privileges in /proc/self/status";
+    let status = fs::read_to_string("/proc/self/status")
+        .map_err(|error| fault(what, error.to_string(), "mount /proc"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
     let has = |bit: u32| effective & (1 << bit) != 0;
@@ -75,49 +113,56 @@ pub fn capabilities() -> Result<(), KernelError> {
     };
     let missing: Vec<_> = CAPABILITIES.iter().filter(is_missing).map(|(name, _)| *name).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(CAPABILITIES.map(|(name, _)| name).join(", "));
     }
-    Err(refusal(
-        what(),
-        format!("{} missing: run as root, or in a privileged container", missing.join(", ")),
-    ))
+    let found = format!("{} missing", missing.join(", "));
+    Err(fault(what, found, "run as root, or in a container that has them"))
 }
 
-/// Checks that a directory is, or would be, on a BPF filesystem of the host: its nearest ancestor that exists
-/// decides.
+fn nft_program() -> Result<String, Fault> {
+    nft::executable().map(|file| file.display().to_string()).ok_or_else(nft::missing)
+}
+
+/// The BPF filesystem of the host. The directory itself is made later: its nearest ancestor that exists decides.
 ///
 /// # Errors
 /// Says what is there, and what to do.
-pub fn bpf_filesystem(bpffs: &Path) -> Result<(), KernelError> {
+pub fn bpf_filesystem(bpffs: &Path) -> Result<String, Fault> {
     let directory = existing(bpffs);
     let what = || format!("check {} (--bpffs)", directory.display());
-    let kind = nix::sys::statfs::statfs(&directory).context(what)?.filesystem_type();
-    let mounts = mounts_of_host()?;
-    if kind.0 != BPFFS_MAGIC && is_mounted(&mounts, bpffs) {
-        return Err(refusal(what(), PRIVATE));
+    let unseen = |error: io::Error| fault(what(), error.to_string(), "let this process see it");
+    let kind = nix::sys::statfs::statfs(&directory).map_err(|errno| unseen(errno.into()))?;
+    let mounts = mounts_of_host().map_err(unseen)?;
+    let is_bpffs = kind.filesystem_type().0 == BPFFS_MAGIC;
+    if !is_bpffs && is_mounted(&mounts, bpffs) {
+        return Err(private(what()));
     }
-    if kind.0 != BPFFS_MAGIC {
-        return Err(refusal(
-            what(),
-            "this is no BPF filesystem: `mount -t bpf bpf /sys/fs/bpf` (in a container, mount that \
-             directory of the host), or name a directory on one with --bpffs",
-        ));
+    if !is_bpffs {
+        return Err(fault(what(), "this is no BPF filesystem", MOUNT));
     }
-    let device = fs::metadata(&directory).context(what)?.st_dev();
+    let device = fs::metadata(&directory).map_err(unseen)?.st_dev();
     let device = format!("{}:{}", major(device), minor(device));
     let is_known = mounts.lines().any(|line| line.split(' ').nth(2) == Some(&device));
     // Without the list nothing can be said.
     if !is_known && !mounts.is_empty() {
-        return Err(refusal(what(), PRIVATE));
+        return Err(private(what()));
     }
-    Ok(())
+    Ok(format!("{} is on one", bpffs.display()))
+}
+
+fn private(what: String) -> Fault {
+    let found = "what is mounted here is so for this process only (a private mount namespace), and would \
+                 vanish with it, maps, programs and all";
+    let remedy = "mount it on the host (`mount -t bpf bpf /sys/fs/bpf`), let a container propagate it, and \
+                  start the agent with `nsenter --net=...`, not with `ip netns exec`";
+    fault(what, found, remedy)
 }
 
 /// The mounts of process 1; empty in a container that must not see them.
-fn mounts_of_host() -> Result<String, KernelError> {
+fn mounts_of_host() -> io::Result<String> {
     match fs::read_to_string("/proc/1/mountinfo") {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(String::new()),
-        result => result.context(|| "read /proc/1/mountinfo".to_owned()),
+        result => result,
     }
 }
 
@@ -159,7 +204,8 @@ mod tests {
 
     #[test]
     fn what_is_no_bpf_filesystem_is_refused_with_the_remedy() {
-        let error = bpf_filesystem(Path::new("/proc/nowhere/podwire")).unwrap_err().to_string();
+        let fault = bpf_filesystem(Path::new("/proc/nowhere/podwire")).unwrap_err();
+        let error = KernelError::from(fault).to_string();
         assert!(error.contains("/proc (--bpffs)") && error.contains("mount -t bpf"), "{error}");
     }
 }

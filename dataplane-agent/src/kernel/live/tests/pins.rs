@@ -172,7 +172,7 @@ fn foreign_pins_are_named() {
 #[test]
 fn a_bpffs_of_a_private_mount_namespace_is_refused() {
     isolated(async |bpffs| {
-        let error = preflight(bpffs).unwrap_err().to_string();
+        let error = preflight::preflight(bpffs).unwrap_err().to_string();
         assert!(error.contains("would vanish"), "{error}");
     });
 }
