@@ -15,6 +15,7 @@ mod netlink;
 mod nft;
 mod peers;
 pub mod preflight;
+pub mod probe;
 mod problem;
 mod residue;
 mod route;

@@ -117,7 +117,7 @@ fn make_directories(pins: &Pins) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn refuse_foreign_files(pins: &Pins) -> Result<(), KernelError> {
+pub(super) fn refuse_foreign_files(pins: &Pins) -> Result<(), KernelError> {
     let fresh = PROGRAMS.map(|name| format!("{name}{NEW}"));
     let programs = PROGRAMS.iter().copied().chain(fresh.iter().map(String::as_str)).collect();
     let lists: [(PathBuf, BTreeSet<&str>, Option<Kind>); 3] = [
@@ -151,7 +151,7 @@ fn refuse_foreign_files(pins: &Pins) -> Result<(), KernelError> {
 }
 
 /// Compares pinned maps with those of the object: aya would take them whatever they are.
-fn check_layouts(pins: &Pins, object: &[u8]) -> Result<(), KernelError> {
+pub(super) fn check_layouts(pins: &Pins, object: &[u8]) -> Result<(), KernelError> {
     let object = aya_obj::Object::parse(object).context(|| "read the BPF object".to_owned())?;
     for name in MAPS {
         let wanted = object.maps.get(name).ok_or_else(|| {
@@ -182,7 +182,7 @@ fn check_layouts(pins: &Pins, object: &[u8]) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn check_version(pins: &Pins, maps: &Maps) -> Result<(), KernelError> {
+pub(super) fn check_version(pins: &Pins, maps: &Maps) -> Result<(), KernelError> {
     match maps.config()? {
         Some(config) if config.abi_version != ABI_VERSION => Err(other_version(
             &pins.map(dataplane_core::abi::names::MAP_CONFIG),
@@ -225,7 +225,7 @@ fn load(pins: &Pins, object: &[u8]) -> Result<Ebpf, KernelError> {
 ///
 /// The verifier gives up with EAGAIN as soon as a signal is pending (`do_check` in verifier.c, as of 6.18),
 /// and aya passes that on. A second attempt nearly always succeeds; a stream of signals must not hold us.
-fn unless_interrupted(
+pub(super) fn unless_interrupted(
     mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), ProgramError> {
     for _ in 1..LOAD_ATTEMPTS {
@@ -238,7 +238,10 @@ fn unless_interrupted(
     load()
 }
 
-fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, KernelError> {
+pub(super) fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut SchedClassifier, KernelError> {
     ebpf.program_mut(name)
         .ok_or_else(|| {
             refusal("read the BPF object", format!("it has no program {name}: build it again"))

@@ -91,7 +91,8 @@ fn is_tunnel(tunnel: &RawLink, wanted: u16) -> bool {
         && port(tunnel) == wanted
 }
 
-fn port(tunnel: &RawLink) -> u16 {
+/// UDP port of a VXLAN device; 0 of others.
+pub(super) fn port(tunnel: &RawLink) -> u16 {
     let mut ports = tunnel
         .vxlan
         .iter()

@@ -9,7 +9,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
 use rtnetlink::{AddressMessageBuilder, Handle};
 
@@ -33,6 +33,8 @@ pub(super) struct RawLink {
     pub(super) peer: Option<u32>,
     /// Makes no IPv6 link-local address of its own.
     pub(super) silent: bool,
+    /// Its XDP program.
+    pub(super) xdp: Option<u32>,
 }
 
 impl Netlink {
@@ -169,6 +171,7 @@ fn raw_link(message: &LinkMessage) -> RawLink {
         vxlan: Vec::new(),
         peer: None,
         silent: true,
+        xdp: None,
     };
     let mut is_elsewhere = false;
     for attribute in &message.attributes {
@@ -185,6 +188,11 @@ fn raw_link(message: &LinkMessage) -> RawLink {
             LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::LinkInfo(infos) => link_info(&mut raw, infos),
             LinkAttribute::AfSpecUnspec(specs) => raw.silent = is_silent(specs),
+            LinkAttribute::Xdp(infos) => {
+                let id =
+                    |info: &LinkXdp| if let LinkXdp::ProgId(id) = info { Some(*id) } else { None };
+                raw.xdp = infos.iter().find_map(id);
+            }
             _ => {}
         }
     }

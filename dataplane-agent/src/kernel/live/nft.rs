@@ -67,6 +67,24 @@ pub(super) fn missing() -> Fault {
     )
 }
 
+/// Whether `nft` and kernel take a table as ours is: nothing is changed.
+pub(super) async fn check() -> Result<(), KernelError> {
+    nft(&["--check", "-f", "-"], &ruleset(&example())).await.map(drop)
+}
+
+/// All kinds of rules, of addresses that are kept for documentation (RFC 5737 and 3849).
+fn example() -> NftRules {
+    let nets = |texts: [&str; 2]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+    let ips = |texts: [&str; 2]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+    NftRules {
+        pods: nets(["192.0.2.0/26", "2001:db8:1::/64"]),
+        cluster: nets(["192.0.2.0/24", "2001:db8::/32"]),
+        nodes: ips(["198.51.100.1", "2001:db8:ffff::1"]),
+        own: ips(["198.51.100.1", "2001:db8:ffff::1"]),
+        tunnel_port: Some(1),
+    }
+}
+
 /// Port 0 is no port of a tunnel.
 fn unwanted() -> NftRules {
     NftRules {

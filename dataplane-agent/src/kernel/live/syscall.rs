@@ -1,5 +1,5 @@
-//! The calls of bpf(2) that aya keeps to itself: opening a pin of any kind, what a link is attached to, and which
-//! maps a program uses.
+//! The calls of bpf(2) that aya keeps to itself: opening a pin of any kind, what a link is attached to, which
+//! maps a program uses, and what is at a hook.
 
 use std::ffi::CString;
 use std::fs;
@@ -69,7 +69,7 @@ pub(super) fn tcx_link(fd: BorrowedFd<'_>) -> io::Result<Option<TcxLink>> {
     // SAFETY: the type says that `tcx` is the field of the union that the kernel wrote, and any
     // bits are a value of its integers.
     let tcx = unsafe { info.__bindgen_anon_1.tcx };
-    let hook = if tcx.attach_type == bpf_attach_type::BPF_TCX_INGRESS as u32 {
+    let hook = if tcx.attach_type == attach_type(LinkHook::Ingress) {
         LinkHook::Ingress
     } else {
         LinkHook::Egress
@@ -99,6 +99,44 @@ pub(super) fn program_maps(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
             return Ok(ids);
         }
         ids.resize(count, 0);
+    }
+}
+
+/// The programs at a hook are fewer than this: the kernel allows 64 (`BPF_MPROG_MAX`).
+const PROGRAMS_MAX: usize = 64;
+
+/// Ids of the programs at a TCX hook, in their order.
+pub(super) fn tcx_programs(ifindex: u32, hook: LinkHook) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; PROGRAMS_MAX];
+    let mut attr = zeroed_attr();
+    attr.query.__bindgen_anon_1.target_ifindex = ifindex;
+    attr.query.attach_type = attach_type(hook);
+    attr.query.prog_ids = ids.as_mut_ptr() as u64;
+    attr.query.__bindgen_anon_2.count = PROGRAMS_MAX as u32;
+    // SAFETY: BPF_PROG_QUERY writes at most `count` numbers to `prog_ids`, which has room for as many, is
+    // alive and not borrowed otherwise; all other fields are zero.
+    unsafe { bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) }?;
+    // SAFETY: the kernel wrote how many there are, and any bits are a value of the integer.
+    let count = unsafe { attr.query.__bindgen_anon_2.count };
+    Ok(ids.into_iter().take(count as usize).collect())
+}
+
+/// Asks for a TCX link at an interface that cannot be: the error tells whether the kernel has such links.
+pub(super) fn attach_nowhere(program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = attach_type(LinkHook::Ingress);
+    // SAFETY: BPF_LINK_CREATE reads the descriptor, which is open, and numbers.
+    let fd = unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }?;
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(())
+}
+
+fn attach_type(hook: LinkHook) -> u32 {
+    match hook {
+        LinkHook::Ingress => bpf_attach_type::BPF_TCX_INGRESS as u32,
+        LinkHook::Egress => bpf_attach_type::BPF_TCX_EGRESS as u32,
     }
 }
 

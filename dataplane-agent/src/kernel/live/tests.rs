@@ -24,6 +24,7 @@ use crate::kernel::{
 };
 
 mod pins;
+mod probe;
 mod watch;
 mod ways;
 
