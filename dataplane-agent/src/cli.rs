@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -9,6 +10,7 @@ use cni_shim::names::DEFAULT_SOCKET;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+use crate::doctor::{self, DoctorOptions};
 use crate::settings::Options;
 use crate::uninstall::{UninstallOptions, uninstall};
 use crate::{memory, run, status};
@@ -27,6 +29,9 @@ enum Command {
     Run(Box<Options>),
     /// Shows node, pods, peers, programs, counters and problems
     Status(StatusOptions),
+    /// Checks whether this node can have pods, and says what to do: kernel, mounts, ports, what other networks
+    /// have left, clock, agent. Takes the options of `run`, and changes nothing
+    Doctor(Box<DoctorOptions>),
     /// Takes everything of Podwire off this node, with no agent and no API server
     Uninstall(UninstallOptions),
 }
@@ -42,7 +47,7 @@ struct StatusOptions {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     Table,
     Json,
 }
@@ -52,12 +57,14 @@ impl Cli {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub fn execute(self) -> Result<()> {
+    pub fn execute(self) -> Result<ExitCode> {
         match self.command {
-            Command::Run(options) => run_agent(*options),
-            Command::Status(options) => show(&options),
-            Command::Uninstall(options) => remove(&options),
+            Command::Run(options) => run_agent(*options)?,
+            Command::Status(options) => show(&options)?,
+            Command::Doctor(options) => return check_up(*options),
+            Command::Uninstall(options) => remove(&options)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -113,6 +120,12 @@ fn remove(options: &UninstallOptions) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     Ok(runtime.block_on(uninstall(options, &mut io::stdout()))?)
+}
+
+fn check_up(options: DoctorOptions) -> Result<ExitCode> {
+    let (text, code) = doctor::run(options)?;
+    print(&mut std::io::stdout().lock(), &text).context("cannot print the findings")?;
+    Ok(code.into())
 }
 
 /// A reader that has seen enough, like `head`, is no error.

@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod cli;
 pub mod compile;
+pub mod doctor;
 pub mod engine;
 mod failure;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use dataplane_agent::cli::Cli;
 
 fn main() -> ExitCode {
     match Cli::parse().execute() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("podwire-agent: {}", explain(&error));
             ExitCode::FAILURE

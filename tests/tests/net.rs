@@ -7,6 +7,7 @@ mod net {
     mod check;
     mod conformance;
     mod deleted;
+    mod doctor;
     mod every_call;
     mod flows;
     mod forged;
