@@ -39,6 +39,32 @@ fn a_service_reaches_local_and_remote_pods() {
     }
 }
 
+/// The one thing that differs until services are ours: `doctor` says it, and docs/kubernetes.md.
+#[test]
+fn a_backend_sees_the_node_of_who_asks_for_a_service() {
+    for mode in Mode::ALL {
+        Cluster::builder(mode).test(|cluster| {
+            let node = cluster.node(1);
+            let (client, local, remote) = (node.pod()?, node.pod()?, cluster.node(2).pod()?);
+            for backend in [&local, &remote] {
+                let _server = Server::start(&backend.namespace, &backend.addresses)?;
+                translate(&node.namespace, backend)?;
+                for (at, service) in SERVICE.iter().enumerate() {
+                    let service = service.parse()?;
+                    for from in [&client.namespace, &node.namespace] {
+                        let seen =
+                            [probe::seen_tcp(from, service)?, probe::seen_udp(from, service)?];
+                        ensure!(seen == [node.gateways[at]; 2], "through {service}: {seen:?}");
+                    }
+                    let seen = probe::seen_tcp(&client.namespace, backend.addresses[at])?;
+                    ensure!(seen == client.addresses[at], "direct: {seen}");
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
 fn translate(node: &Namespace, backend: &Pod) -> Result<()> {
     let [ipv4, ipv6] = [&backend.addresses[0], &backend.addresses[1]];
     let rules = format!(
