@@ -10,8 +10,10 @@ use crate::kernel::live::probe::{Answer, Probe, devices};
 const NEWER: &str = "boot a kernel of 6.6 or newer, with CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_XGRESS";
 
 pub(super) async fn examine(node: &Node) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        preflight::checks(&node.around.bpffs).into_iter().map(of_preflight).collect();
+    let checks = preflight::checks(&node.around.bpffs);
+    let is_privileged =
+        checks.iter().any(|check| check.name == preflight::PRIVILEGES && check.result.is_ok());
+    let mut findings: Vec<Finding> = checks.into_iter().map(of_preflight).collect();
     findings.push(types(features::has_types()));
     findings.push(probed("BPF program type", &features::program_types(), NEWER));
     findings.push(match features::map_types() {
@@ -22,7 +24,7 @@ pub(super) async fn examine(node: &Node) -> Vec<Finding> {
         ),
     });
     findings.push(probed("BPF helpers", &features::helpers(), NEWER));
-    findings.push(programs(node.trial.as_ref().err()));
+    findings.push(programs(node.trial.as_ref().err(), is_privileged));
     if let Ok(trial) = &node.trial {
         let probe = Probe { name: "links at TCX hooks".to_owned(), answer: trial.tcx() };
         findings.push(probed("TCX", &[probe], NEWER));
@@ -80,12 +82,18 @@ fn probed(check: &str, probes: &[Probe], remedy: &str) -> Finding {
     }
 }
 
-fn programs(refusal: Option<&Refusal>) -> Finding {
+fn programs(refusal: Option<&Refusal>, is_privileged: bool) -> Finding {
     let check = "BPF programs";
     match refusal {
         None => Finding::ok(check, "the kernel takes all programs and maps"),
         Some(refusal) if refusal.is_denied && refusal.verifier.is_empty() => {
-            Finding::unseen(check, &refusal.why)
+            if !is_privileged {
+                return Finding::unseen(check, &refusal.why);
+            }
+            let found = format!("{}, though the privileges are there", refusal.why);
+            let remedy = "let the container's seccomp profile allow bpf(2) to who has CAP_BPF, as that of containerd \
+                          does; on a bare host, see what `cat /sys/kernel/security/lockdown` says";
+            Finding::failure(check, Advice::new(found, remedy))
         }
         Some(refusal) => {
             let mut found = format!("{}: {}", refusal.program.unwrap_or("maps"), refusal.why);
@@ -163,11 +171,14 @@ mod tests {
             verifier: vec!["invalid access to packet".to_owned()],
             is_denied: true,
         };
-        let finding = programs(Some(&refusal));
+        let finding = programs(Some(&refusal), true);
         assert_eq!(finding.state, Severity::Failure);
         assert!(finding.found.ends_with("Permission denied\n  invalid access to packet"));
         refusal.verifier.clear();
-        assert_eq!(programs(Some(&refusal)).state, Severity::Note);
+        assert_eq!(programs(Some(&refusal), false).state, Severity::Note);
+        let finding = programs(Some(&refusal), true);
+        assert_eq!(finding.state, Severity::Failure);
+        assert!(finding.remedy.unwrap().contains("seccomp"));
     }
 
     #[test]

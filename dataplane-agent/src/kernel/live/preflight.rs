@@ -24,6 +24,9 @@ const CAP_SYS_ADMIN: u32 = 21;
 const MOUNT: &str = "`mount -t bpf bpf /sys/fs/bpf` (in a container, mount that directory of the host), or \
     name a directory on one with --bpffs";
 
+/// Name of one of the checks.
+pub const PRIVILEGES: &str = "privileges";
+
 /// One of the checks.
 #[derive(Clone, Debug)]
 pub struct Check {
@@ -63,7 +66,7 @@ pub fn preflight(bpffs: &Path) -> Result<(), KernelError> {
 pub fn checks(bpffs: &Path) -> [Check; 4] {
     [
         Check { name: "kernel", result: kernel_version() },
-        Check { name: "privileges", result: capabilities() },
+        Check { name: PRIVILEGES, result: capabilities() },
         Check { name: "BPF filesystem", result: bpf_filesystem(bpffs) },
         Check { name: "nft", result: nft_program() },
     ]
