@@ -81,3 +81,25 @@ async fn examine(around: Surroundings) -> Vec<Finding> {
     findings.extend(agent::examine(&node, &known));
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+
+    const MANIFEST: &str = include_str!("../../deploy/podwire.yaml");
+
+    /// Both containers of the DaemonSet, in their order.
+    #[test]
+    fn the_arguments_of_the_manifest_are_understood() {
+        let mut commands = Vec::new();
+        for part in MANIFEST.split("\n          args:").skip(1) {
+            let lines = part.lines().skip(1).map_while(|line| line.strip_prefix("            - "));
+            let words: Vec<&str> = ["podwire-agent"].into_iter().chain(lines).collect();
+            Cli::try_parse_from(&words).unwrap();
+            commands.push(words[1]);
+        }
+        assert_eq!(commands, ["doctor", "run"]);
+    }
+}

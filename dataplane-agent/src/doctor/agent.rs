@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
+
 use super::finding::Finding;
 use super::node::{Agent, Node};
 use crate::advice::Advice;
@@ -90,7 +92,12 @@ fn pinned(node: &Node) -> Vec<Finding> {
     let tags = node.trial.as_ref().map(Trial::tags).unwrap_or_default();
     let mut findings = vec![of_programs(bpffs, &programs, &tags, runs)];
     if !programs.is_empty() {
-        findings.push(attached(&wanted(node), &programs, &links, runs));
+        // A pod may have gone since the devices were listed.
+        let lives = |(ifindex, name, _): &(u32, String, LinkHook)| {
+            if_nametoindex(name.as_str()) == Ok(*ifindex)
+        };
+        let wanted: Vec<_> = wanted(node).into_iter().filter(lives).collect();
+        findings.push(attached(&wanted, &programs, &links, runs));
     }
     findings
 }

@@ -42,12 +42,16 @@ pub(super) async fn examine(node: &Node) -> Vec<Finding> {
 fn uplinks(node: &Node) -> Finding {
     let check = "uplinks";
     if node.uplinks.is_empty() {
-        let found = match &node.agent {
-            Agent::Runs(_) => "the agent has none",
-            Agent::Away { .. } | Agent::Silent(_) => "no device has a default route",
+        return match &node.agent {
+            Agent::Runs(_) => {
+                let remedy = "name the devices that lead to other nodes with --uplink";
+                Finding::warning(check, Advice::new("the agent has none", remedy))
+            }
+            Agent::Away { .. } | Agent::Silent(_) => Finding::unseen(
+                check,
+                "no device has a default route; an agent takes the device that has the node's address",
+            ),
         };
-        let remedy = "name the devices that lead to other nodes with --uplink";
-        return Finding::warning(check, Advice::new(found, remedy));
     }
     for name in &node.uplinks {
         match node.devices.get(name) {
@@ -76,13 +80,11 @@ fn uplinks(node: &Node) -> Finding {
 fn forwarding(check: &str, path: &str, value: Option<&str>, agent_runs: bool) -> Finding {
     let name = path.replace('/', ".");
     match value {
-        None => Finding::warning(
-            check,
-            Advice::new(
-                format!("{name} is not there: the kernel runs without this family"),
-                "boot without `ipv6.disable=1`: pods get no address of this family else",
-            ),
-        ),
+        None => {
+            let found =
+                format!("{name} is not there: the kernel runs without this family, and so do pods");
+            Finding::note(check, found)
+        }
         Some("0") if agent_runs => Finding::warning(
             check,
             Advice::new(
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(finding.state, Severity::Warning);
         assert!(finding.remedy.unwrap().contains("`sysctl net.ipv4.ip_forward=1`"));
         assert_eq!(judge(Some("1"), true).state, Severity::Ok);
-        assert_eq!(judge(None, true).state, Severity::Warning);
+        assert_eq!(judge(None, true).state, Severity::Note);
     }
 
     #[test]
