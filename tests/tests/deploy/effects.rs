@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::objects::{VERSION, chart, differences, named};
+use super::objects::{Rendered, VERSION, chart, differences, named};
 
+const WITHOUT_DOCTOR: &str = "doctor/: all of it -> nothing";
 const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-/// Values, and what differs then from what the chart's own make. In texts `VERSION` is the project's.
+/// Values, and what differs then from what the chart's own make. `VERSION` is the project's; `both` are the agent and
+/// its check-up, whose options come after the name of the command.
 fn effects() -> Vec<(Value, Vec<&'static str>)> {
     [options(), ways(), image(), pod()].concat()
 }
@@ -20,36 +22,36 @@ fn options() -> Vec<(Value, Vec<&'static str>)> {
     vec![
         argument(
             json!({"encapsulation": "vxlan"}),
-            r#"agent/args/6: nothing -> "--encapsulation=vxlan""#,
+            r#"both/options/4: nothing -> "--encapsulation=vxlan""#,
         ),
         argument(
             json!({"vxlan": {"port": 4789}}),
-            r#"agent/args/6: nothing -> "--vxlan-port=4789""#,
+            r#"both/options/4: nothing -> "--vxlan-port=4789""#,
         ),
         argument(
             json!({"vxlan": {"vni": 16_777_215}}),
-            r#"agent/args/6: nothing -> "--vxlan-vni=16777215""#,
+            r#"both/options/4: nothing -> "--vxlan-vni=16777215""#,
         ),
-        argument(json!({"mtu": 1400}), r#"agent/args/6: nothing -> "--mtu=1400""#),
+        argument(json!({"mtu": 1400}), r#"both/options/4: nothing -> "--mtu=1400""#),
         (
             json!({"uplinks": ["eth0", "bond0.7"]}),
             vec![
-                r#"agent/args/6: nothing -> "--uplink=eth0""#,
-                r#"agent/args/7: nothing -> "--uplink=bond0.7""#,
+                r#"both/options/4: nothing -> "--uplink=eth0""#,
+                r#"both/options/5: nothing -> "--uplink=bond0.7""#,
             ],
         ),
         (
             json!({"clusterCIDRs": ["10.244.0.0/16", "fd00:10:244::/48"]}),
             vec![
-                r#"agent/args/6: nothing -> "--cluster-cidr=10.244.0.0/16""#,
-                r#"agent/args/7: nothing -> "--cluster-cidr=fd00:10:244::/48""#,
+                r#"both/options/4: nothing -> "--cluster-cidr=10.244.0.0/16""#,
+                r#"both/options/5: nothing -> "--cluster-cidr=fd00:10:244::/48""#,
             ],
         ),
         argument(
             json!({"logLevel": "warn,dataplane_agent=debug"}),
-            r#"agent/args/6: nothing -> "--log-level=warn,dataplane_agent=debug""#,
+            r#"both/options/4: nothing -> "--log-level=warn,dataplane_agent=debug""#,
         ),
-        argument(json!({"expedite": false}), r#"agent/args/6: nothing -> "--expedite=false""#),
+        argument(json!({"expedite": false}), r#"both/options/4: nothing -> "--expedite=false""#),
     ]
 }
 
@@ -59,27 +61,27 @@ fn ways() -> Vec<(Value, Vec<&'static str>)> {
         (
             json!({"cni": {"binDir": "/usr/lib/cni"}}),
             vec![
-                r#"agent/args/3: "--cni-bin-dir=/opt/cni/bin" -> "--cni-bin-dir=/usr/lib/cni""#,
-                r#"agent/volumeMounts/plugins/mountPath: "/opt/cni/bin" -> "/usr/lib/cni""#,
+                r#"both/options/1: "--cni-bin-dir=/opt/cni/bin" -> "--cni-bin-dir=/usr/lib/cni""#,
+                r#"both/volumeMounts/plugins/mountPath: "/opt/cni/bin" -> "/usr/lib/cni""#,
                 r#"pod/volumes/plugins/hostPath/path: "/opt/cni/bin" -> "/usr/lib/cni""#,
             ],
         ),
         (
             json!({"cni": {"confDir": "/etc/cni/conf"}}),
             vec![
-                r#"agent/args/4: "--cni-conf-dir=/etc/cni/net.d" -> "--cni-conf-dir=/etc/cni/conf""#,
-                r#"agent/volumeMounts/configurations/mountPath: "/etc/cni/net.d" -> "/etc/cni/conf""#,
+                r#"both/options/2: "--cni-conf-dir=/etc/cni/net.d" -> "--cni-conf-dir=/etc/cni/conf""#,
+                r#"both/volumeMounts/configurations/mountPath: "/etc/cni/net.d" -> "/etc/cni/conf""#,
                 r#"pod/volumes/configurations/hostPath/path: "/etc/cni/net.d" -> "/etc/cni/conf""#,
             ],
         ),
         (
             json!({"metrics": {"address": "0.0.0.0"}}),
-            vec![r#"agent/args/5: "--listen=[::]:9869" -> "--listen=0.0.0.0:9869""#],
+            vec![r#"both/options/3: "--listen=[::]:9869" -> "--listen=0.0.0.0:9869""#],
         ),
         (
             json!({"metrics": {"address": "::1"}}),
             vec![
-                r#"agent/args/5: "--listen=[::]:9869" -> "--listen=[::1]:9869""#,
+                r#"both/options/3: "--listen=[::]:9869" -> "--listen=[::1]:9869""#,
                 r#"agent/livenessProbe/httpGet/host: nothing -> "::1""#,
                 r#"agent/readinessProbe/httpGet/host: nothing -> "::1""#,
             ],
@@ -87,7 +89,7 @@ fn ways() -> Vec<(Value, Vec<&'static str>)> {
         (
             json!({"metrics": {"port": 19_869}}),
             vec![
-                r#"agent/args/5: "--listen=[::]:9869" -> "--listen=[::]:19869""#,
+                r#"both/options/3: "--listen=[::]:9869" -> "--listen=[::]:19869""#,
                 "agent/ports/metrics/containerPort: 9869 -> 19869",
             ],
         ),
@@ -117,24 +119,24 @@ fn image() -> Vec<(Value, Vec<&'static str>)> {
         (
             json!({"image": {"repository": "registry.example.com:5000/net/podwire"}}),
             vec![
-                r#"agent/image: "docker.io/podwire/podwire:VERSION" -> "registry.example.com:5000/net/podwire:VERSION""#,
+                r#"both/image: "docker.io/podwire/podwire:VERSION" -> "registry.example.com:5000/net/podwire:VERSION""#,
             ],
         ),
         (
             json!({"image": {"tag": "1.2.3"}}),
             vec![
-                r#"agent/image: "docker.io/podwire/podwire:VERSION" -> "docker.io/podwire/podwire:1.2.3""#,
+                r#"both/image: "docker.io/podwire/podwire:VERSION" -> "docker.io/podwire/podwire:1.2.3""#,
             ],
         ),
         (
             json!({"image": {"tag": "1.2.3", "digest": DIGEST}}),
             vec![
-                r#"agent/image: "docker.io/podwire/podwire:VERSION" -> "docker.io/podwire/podwire@DIGEST""#,
+                r#"both/image: "docker.io/podwire/podwire:VERSION" -> "docker.io/podwire/podwire@DIGEST""#,
             ],
         ),
         (
             json!({"image": {"pullPolicy": "Always"}}),
-            vec![r#"agent/imagePullPolicy: "IfNotPresent" -> "Always""#],
+            vec![r#"both/imagePullPolicy: "IfNotPresent" -> "Always""#],
         ),
         (
             json!({"imagePullSecrets": [{"name": "registry"}]}),
@@ -148,10 +150,11 @@ fn pod() -> Vec<(Value, Vec<&'static str>)> {
         (
             json!({"resources": {"requests": {"cpu": "50m"}, "limits": {"memory": "64Mi"}}}),
             vec![
-                r#"agent/resources/limits/memory: nothing -> "64Mi""#,
-                r#"agent/resources/requests/cpu: "20m" -> "50m""#,
+                r#"both/resources/limits/memory: nothing -> "64Mi""#,
+                r#"both/resources/requests/cpu: "20m" -> "50m""#,
             ],
         ),
+        (json!({"doctor": false}), vec![WITHOUT_DOCTOR]),
         (
             json!({"priorityClassName": "network"}),
             vec![r#"pod/priorityClassName: "system-node-critical" -> "network""#],
@@ -197,13 +200,37 @@ fn each_value_changes_what_it_should_and_nothing_else() -> Result<()> {
     let before = chart(&json!({}))?;
     for (values, changes) in effects() {
         let after = chart(&values).with_context(|| values.to_string())?;
-        let changes: Vec<String> = changes
-            .iter()
-            .map(|line| line.replace("VERSION", VERSION).replace("DIGEST", DIGEST))
-            .collect();
-        assert_eq!(differences(&before, &after), changes, "{values}");
+        let mut all = Vec::new();
+        for line in changes {
+            all.extend(written_out(line, &before)?);
+        }
+        all.sort();
+        assert_eq!(differences(&before, &after), all, "{values}");
     }
     Ok(())
+}
+
+fn written_out(line: &str, before: &Rendered) -> Result<Vec<String>> {
+    if line == WITHOUT_DOCTOR {
+        let mut all = differences(before, &Rendered::default());
+        all.retain(|line| line.starts_with("doctor/"));
+        ensure!(!all.is_empty(), "no doctor");
+        return Ok(all);
+    }
+    let line = line.replace("VERSION", VERSION).replace("DIGEST", DIGEST);
+    if let Some(option) = line.strip_prefix("both/options/") {
+        let (number, change) = option.split_once(':').context("a number")?;
+        let number: usize = number.parse()?;
+        let places = [("agent", "run --kubernetes"), ("doctor", "doctor")];
+        let at = |words: &str| number + words.split(' ').count();
+        return Ok(places
+            .map(|(name, words)| format!("{name}/args/{}:{change}", at(words)))
+            .into());
+    }
+    Ok(match line.strip_prefix("both/") {
+        Some(change) => vec![format!("agent/{change}"), format!("doctor/{change}")],
+        None => vec![line],
+    })
 }
 
 #[test]

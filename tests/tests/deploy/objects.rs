@@ -9,14 +9,15 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What the DaemonSet is called among objects.
 pub(super) const DAEMON_SET: &str = "DaemonSet kube-system/podwire";
 /// Long paths, and how differences call them.
-const SHORT: [(&str, &str); 3] = [
+const SHORT: [(&str, &str); 4] = [
     ("DaemonSet kube-system/podwire/spec/template/spec/containers/agent/", "agent/"),
+    ("DaemonSet kube-system/podwire/spec/template/spec/initContainers/doctor/", "doctor/"),
     ("DaemonSet kube-system/podwire/spec/template/spec/", "pod/"),
     ("DaemonSet kube-system/podwire/", "set/"),
 ];
 
 /// What a rendering gives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Rendered {
     /// By kind, namespace and name.
     pub(super) objects: BTreeMap<String, Value>,

@@ -54,6 +54,7 @@ fn of_the_chart() -> Vec<(Value, &'static str)> {
         (json!({"image": {"digest": "sha256:12"}}), "image.digest"),
         (json!({"image": {"pullPolicy": "Sometimes"}}), "image.pullPolicy"),
         (json!({"imagePullSecrets": ["registry"]}), "imagePullSecrets.0"),
+        (json!({"doctor": "no"}), "doctor"),
         (json!({"resources": {"request": {}}}), "request"),
         (json!({"priorityClassName": "High"}), "priorityClassName"),
         (json!({"nodeSelector": {"example.com/network": true}}), "nodeSelector"),

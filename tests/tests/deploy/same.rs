@@ -43,12 +43,14 @@ fn an_overlay_sets_image_and_arguments() -> Result<()> {
     let documents = fs::read_to_string(file("docs/kubernetes.md"))?;
     ensure!(documents.contains(&shown), "docs/kubernetes.md does not show\n{shown}");
 
+    let image = format!(
+        "image: \"docker.io/podwire/podwire:{VERSION}\" -> \"registry.example.com/podwire:{VERSION}\""
+    );
     let changes = [
-        r#"agent/args/6: nothing -> "--encapsulation=direct""#.to_owned(),
-        format!(
-            "agent/image: \"docker.io/podwire/podwire:{VERSION}\" -> \
-             \"registry.example.com/podwire:{VERSION}\""
-        ),
+        r#"agent/args/6: nothing -> "--encapsulation=direct""#,
+        &format!("agent/{image}"),
+        r#"doctor/args/5: nothing -> "--encapsulation=direct""#,
+        &format!("doctor/{image}"),
     ];
     let made = render("kustomization", overlay, json!({}))?;
     assert_eq!(differences(&manifest()?, &made), changes);

@@ -21,12 +21,10 @@ app.kubernetes.io/name: {{ include "podwire.name" . }}
 {{- end }}
 
 {{/*
-What the agent takes by itself is left out. Numbers go through int: Helm reads them as floating point, and would
+The options of the agent, and of its check-up. What it takes by itself is left out. Numbers go through int: Helm reads them as floating point, and would
 write 1e+07.
 */}}
-{{- define "podwire.args" -}}
-- run
-- --kubernetes
+{{- define "podwire.options" -}}
 - --sysctl-dir=/host/proc/sys
 - --cni-bin-dir={{ .Values.cni.binDir }}
 - --cni-conf-dir={{ .Values.cni.confDir }}
@@ -55,6 +53,36 @@ write 1e+07.
 {{- if not .Values.expedite }}
 - --expedite=false
 {{- end }}
+{{- end }}
+
+{{/* What agent and check-up have in common: both are in the same place and do the same kind of work. */}}
+{{- define "podwire.image-and-rights" -}}
+image: {{ include "podwire.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+    add:
+      - BPF
+      - PERFMON
+      - NET_ADMIN
+{{- end }}
+
+{{- define "podwire.mounts" -}}
+- name: bpffs
+  mountPath: /sys/fs/bpf
+- name: sysctls
+  mountPath: /host/proc/sys/net
+- name: plugins
+  mountPath: {{ .Values.cni.binDir }}
+- name: configurations
+  mountPath: {{ .Values.cni.confDir }}
 {{- end }}
 
 {{- define "podwire.listen" -}}
