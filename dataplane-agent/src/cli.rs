@@ -1,16 +1,17 @@
 //! The command line of `podwire-agent`.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use cni_shim::names::DEFAULT_SOCKET;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::doctor::{self, DoctorOptions};
+use crate::output::{Output, print};
 use crate::settings::Options;
 use crate::uninstall::{UninstallOptions, uninstall};
 use crate::{memory, run, status};
@@ -44,12 +45,6 @@ struct StatusOptions {
     /// As tables, or as the whole document
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Table,
-    Json,
 }
 
 impl Cli {
@@ -126,26 +121,4 @@ fn check_up(options: DoctorOptions) -> Result<ExitCode> {
     let (text, code) = doctor::run(options)?;
     print(&mut std::io::stdout().lock(), &text).context("cannot print the findings")?;
     Ok(code.into())
-}
-
-/// A reader that has seen enough, like `head`, is no error.
-fn print(to: &mut impl Write, text: &str) -> io::Result<()> {
-    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reader_may_go_away() {
-        let (reader, mut writer) = io::pipe().unwrap();
-        drop(reader);
-        print(&mut writer, "text").unwrap();
-        let full = std::fs::File::options().write(true).open("/dev/full");
-        assert!(print(&mut full.unwrap(), "text").is_err());
-    }
 }

@@ -21,7 +21,7 @@ use std::io;
 
 pub use self::finding::{Finding, Severity};
 use self::node::Node;
-use crate::cli::Output;
+use crate::output::Output;
 use crate::settings::{Options, SettingsError, Surroundings};
 
 /// Options of `doctor`.

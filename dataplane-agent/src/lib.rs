@@ -19,6 +19,7 @@ mod memory;
 pub mod model;
 pub mod monitor;
 pub mod nodes;
+mod output;
 pub mod plan;
 pub mod presence;
 pub mod run;
