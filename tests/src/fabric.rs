@@ -137,6 +137,15 @@ impl Fabric {
         Ok(())
     }
 
+    /// Unplugs a port, whose namespace may be going already.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub fn unplug(&self, port: &str) -> Result<()> {
+        let removed = self.lan.ip(&format!("link delete {port}"));
+        if self.lan.run(&format!("ip link show {port}")).is_ok() { removed } else { Ok(()) }
+    }
+
     /// Connects a namespace to a LAN, as its `eth0`.
     ///
     /// # Errors

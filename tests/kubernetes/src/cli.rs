@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Plan};
 use crate::containerd::Containerd;
 use crate::network::{self, Network};
 use crate::report::Report;
-use crate::{checks, proxy, suite};
+use crate::{checks, life, proxy, suite};
 
 /// Starts a real Kubernetes cluster on this machine, and looks at pods in it.
 ///
@@ -77,6 +77,11 @@ impl Options {
         modes.into_iter().map(Network::Podwire).collect()
     }
 
+    /// A cluster that stays up is left as it is, and `bridge` has no agents.
+    fn disturbs(&self) -> bool {
+        !self.quick && !self.keep && self.network == network::Kind::Podwire && self.suite.is_empty()
+    }
+
     fn plan(&self, network: Network) -> Plan {
         let Self { containerd, proxy, nodes, keep, .. } = *self;
         Plan { network, containerd, proxy, nodes, keep }
@@ -133,6 +138,9 @@ fn in_cluster(options: &Options, plan: Plan, report: &mut Report) -> Result<()> 
         && report.check("CoreDNS in a pod, beside kube-proxy", || cluster.start_dns());
     if ready {
         checks::run(&cluster, report)?;
+        if options.disturbs() {
+            life::run(&mut cluster, report)?;
+        }
         for set in &options.suite {
             let what = format!("Kubernetes' own suite: {set}");
             report.check(&what, || suite::run(&cluster, set, options.processes));

@@ -75,26 +75,34 @@ impl Cluster {
         for node in &mut nodes {
             plan.containerd.start(node)?;
         }
-        let mut control = start_beside(&run, &fabric, &nodes, &archives, plan)?;
+        let control = start_beside(&run, &fabric, &nodes, &archives, plan)?;
         report.did("control plane, containerd on each node, images loaded", began);
         let began = Instant::now();
         for node in &mut nodes {
             kubelet::start(node, &control.certificates)?;
         }
-        let count = nodes.len();
+        let mut cluster = Self { nodes, members: Vec::new(), control, fabric, plan, run };
+        cluster.learn_members()?;
+        report.did("kubelets, with pod networks given", began);
+        Ok(cluster)
+    }
+
+    /// Waits for nodes with pod networks, to which the control plane then knows the way.
+    pub(crate) fn learn_members(&mut self) -> Result<()> {
+        let count = self.nodes.len();
         let mut members = Vec::new();
-        control.wait("nodes with pod networks", |control| {
+        self.control.wait("nodes with pod networks", |control| {
             members = read_members(&control.kubectl)?;
             ensure!(members.len() == count, "{} of {count} nodes", members.len());
             Ok(())
         })?;
         for member in &members {
             for (cidr, address) in member.pod_cidrs.iter().zip(&member.addresses) {
-                control.namespace.ip(&format!("route add {cidr} via {address}"))?;
+                self.control.namespace.ip(&format!("route replace {cidr} via {address}"))?;
             }
         }
-        report.did("kubelets, with pod networks given", began);
-        Ok(Self { nodes, members, control, fabric, plan, run })
+        self.members = members;
+        Ok(())
     }
 
     /// Asserts that nodes are not Ready, for want of a pod network.
@@ -119,13 +127,20 @@ impl Cluster {
         }
         let Self { plan, nodes, members, control, .. } = self;
         plan.network.install(nodes, members, plan.containerd, &control.kubectl)?;
+        self.wait_until_ready()?;
+        Ok(format!("{} nodes", self.nodes.len()))
+    }
+
+    /// Waits until every node is there and Ready.
+    pub(crate) fn wait_until_ready(&self) -> Result<()> {
         wait_until("nodes that are Ready", READY_TIME_MAX, || {
-            for node in self.get_nodes()? {
+            let nodes = self.get_nodes()?;
+            ensure!(nodes.len() == self.nodes.len(), "{} nodes", nodes.len());
+            for node in nodes {
                 ensure!(condition(&node, "Ready"), "{} is not Ready", node["metadata"]["name"]);
             }
             Ok(())
-        })?;
-        Ok(format!("{} nodes", self.nodes.len()))
+        })
     }
 
     /// Starts CoreDNS.
@@ -133,6 +148,22 @@ impl Cluster {
         self.control.kubectl.apply(&dns::objects())?;
         self.control.kubectl.wait_for_pods(dns::NAMESPACE, READY_TIME_MAX)?;
         Ok("Ready".to_owned())
+    }
+
+    /// Ends a node as a loss of power does, and starts it again with nothing of before but its name.
+    pub(crate) fn reboot(&mut self, at: usize) -> Result<()> {
+        drop(self.nodes.remove(at));
+        let number = u8::try_from(at + 1)?;
+        self.fabric.unplug(&format!("node{number}"))?;
+        let mut node = Node::new(&self.run, &self.fabric, number)?;
+        let Plan { containerd, proxy: mode, network, .. } = self.plan;
+        containerd.start(&mut node)?;
+        containerd.import(&node, &images::make()?)?;
+        network.restore(&node, containerd)?;
+        kubelet::start(&mut node, &self.control.certificates)?;
+        proxy::start(&mut node, &self.control.certificates, mode)?;
+        self.nodes.insert(at, node);
+        Ok(())
     }
 
     /// What the pod network keeps on each node.
@@ -151,6 +182,9 @@ impl Cluster {
         let directory = programs::directory()?.join("logs").join(name);
         let control = [("control", &self.control.directory)];
         let nodes = self.nodes.iter().map(|node| (node.name.as_str(), &node.directory));
+        for node in &self.nodes {
+            node.copy_pod_logs(&directory.join(&node.name))?;
+        }
         for (name, from) in nodes.chain(control) {
             fs::create_dir_all(directory.join(name))?;
             for entry in fs::read_dir(from)?.flatten() {

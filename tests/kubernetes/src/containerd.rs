@@ -60,6 +60,11 @@ impl Containerd {
         }
     }
 
+    /// Its client.
+    pub(crate) fn ctr(self) -> Result<String> {
+        Ok(self.program("ctr")?.display().to_string())
+    }
+
     fn program(self, name: &str) -> Result<PathBuf> {
         match self {
             Self::Distribution => programs::installed(name),

@@ -20,6 +20,7 @@ use crate::kubectl::Kubectl;
 use crate::programs;
 
 const START_TIME_MAX: Duration = Duration::from_secs(120);
+const API_SERVER: &str = "kube-apiserver";
 
 /// The control plane.
 #[derive(Debug)]
@@ -52,17 +53,36 @@ impl Control {
         let keep = run.is_kept();
         let services = Vec::new();
         let mut control = Self { services, namespace, directory, certificates, kubectl, keep };
+        control.start_etcd()?;
         control.start_api_server()?;
         control.start_controllers()?;
         Ok(control)
     }
 
-    fn start_api_server(&mut self) -> Result<()> {
+    /// Kills the API server; what it knows stays.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub(crate) fn stop_api_server(&mut self) -> Result<()> {
+        let at = self.services.iter().position(|(name, _)| name == API_SERVER);
+        let (_, mut service) = self.services.remove(at.context("no API server runs")?);
+        service.kill();
+        Ok(())
+    }
+
+    fn start_etcd(&mut self) -> Result<()> {
         let data = self.directory.join("etcd");
         let data = format!("--data-dir={}", data.display());
         // A crash of the machine ends the cluster anyway.
         let etcd = ["--unsafe-no-fsync", "--logger=zap", "--log-level=warn", &data];
-        self.spawn("etcd", programs::installed("etcd")?, &etcd.map(OsString::from))?;
+        self.spawn("etcd", programs::installed("etcd")?, &etcd.map(OsString::from))
+    }
+
+    /// Starts the API server, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or takes too long.
+    pub(crate) fn start_api_server(&mut self) -> Result<()> {
         let file =
             |flag: &str, name: &str| format!("--{flag}={}", self.certificates.path(name).display());
         let flags = [
@@ -83,8 +103,8 @@ impl Control {
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--allow-privileged=true".to_owned(),
         ];
-        let program = programs::built("kube-apiserver")?;
-        self.spawn("kube-apiserver", program, &flags.map(OsString::from))?;
+        let program = programs::built(API_SERVER)?;
+        self.spawn(API_SERVER, program, &flags.map(OsString::from))?;
         self.wait("the API server", |control| {
             control.kubectl.run("get --raw=/readyz --request-timeout=5s").map(drop)
         })
@@ -148,7 +168,8 @@ impl Control {
 
     fn spawn(&mut self, name: &str, program: PathBuf, flags: &[OsString]) -> Result<()> {
         ensure!(program.exists(), "{} is missing", program.display());
-        let log = File::create(self.directory.join(format!("{name}.log")))?;
+        let log = self.directory.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(log)?;
         let mut command = self.namespace.service(program, !self.keep);
         command.args(flags).current_dir(&self.directory).stdin(Stdio::null());
         let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("nsenter")?;

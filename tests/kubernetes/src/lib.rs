@@ -12,6 +12,7 @@ mod dns;
 mod images;
 mod kubectl;
 mod kubelet;
+mod life;
 mod network;
 mod node;
 mod programs;

@@ -6,7 +6,7 @@ mod podwire;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use harness::cluster::Mode;
 use serde_json::Value;
@@ -70,6 +70,14 @@ impl Network {
             configure(node, &plugin, containerd.cni_version())?;
         }
         Ok(())
+    }
+
+    /// Brings back to a node what it had on disk.
+    pub(crate) fn restore(self, node: &Node, containerd: Containerd) -> Result<()> {
+        match self {
+            Self::Bridge => bail!("not made for it"),
+            Self::Podwire(_) => podwire::import(node, containerd),
+        }
     }
 
     /// First words of what it keeps for each pod.

@@ -14,6 +14,7 @@ use harness::namespace::Namespace;
 use harness::room::{cgroups, remove_cgroups};
 use harness::run::Run;
 use harness::wait::wait_until;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::control::tail;
@@ -25,6 +26,10 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 pub(crate) const PLUGINS: &str = "opt/cni/bin";
 pub(crate) const NETWORKS: &str = "etc/cni/net.d";
+
+/// Where the kubelet has the logs of pods, and how the names of the system's begin.
+const POD_LOGS: &str = "var/log/pods";
+const SYSTEM: &str = "kube-system_";
 
 /// Makes a machine of the namespaces: directories, devices of its own network, groups of processes, pins.
 /// The kubelet writes settings of the whole machine: it gets files of its own in their place.
@@ -96,6 +101,8 @@ impl Node {
         fs::create_dir_all(&directory)?;
         make_groups(&group)?;
         let ready = directory.join("furnished");
+        // Of a node before, where it starts again.
+        let _ = fs::remove_file(&ready);
         let arguments: [&OsStr; 2] = [directory.as_ref(), name.as_ref()];
         let keep = run.is_kept();
         let enclosure = Enclosure::new(&namespace, !keep, FURNISH, &ready, &arguments)?;
@@ -132,6 +139,13 @@ impl Node {
         Ok(())
     }
 
+    /// Ends a service with a signal.
+    pub(crate) fn end(&mut self, name: &str, signal: Signal) -> Result<()> {
+        let at = self.services.iter().position(|(service, _)| *service == name);
+        let (_, service) = self.services.remove(at.with_context(|| format!("no {name} runs"))?);
+        service.end(signal)
+    }
+
     /// Runs a program, given as words, and returns its standard output.
     pub(crate) fn run(&self, words: &str) -> Result<String> {
         let mut words = words.split_whitespace();
@@ -143,6 +157,23 @@ impl Node {
     pub(crate) fn json(&self, words: &str) -> Result<Value> {
         let text = self.run(words)?;
         serde_json::from_str(&text).with_context(|| format!("{words} printed {text}"))
+    }
+
+    /// Copies what the pods of the system have said, each container's last run and the one before.
+    pub(crate) fn copy_pod_logs(&self, to: &Path) -> Result<()> {
+        fs::create_dir_all(to)?;
+        for pod in entries(&self.inside(POD_LOGS)) {
+            let name = pod.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for container in entries(&pod).filter(|_| name.starts_with(SYSTEM)) {
+                for log in entries(&container) {
+                    let (container, log_name) = (container.file_name(), log.file_name());
+                    let parts = [container, log_name]
+                        .map(|part| part.unwrap_or_default().to_string_lossy());
+                    fs::copy(&log, to.join(format!("{name}-{}", parts.join("-"))))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits for something; the end of a service is an error at once.
@@ -189,6 +220,11 @@ impl Drop for Node {
         let groups = || cgroups(|name| name == group);
         let _ = wait_until("the end of the node", END_TIME_MAX, || remove_cgroups(&groups()));
     }
+}
+
+/// What is in a directory; nothing if there is none.
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Makes the node's group in every hierarchy. In the first version, groups have processors and memory only

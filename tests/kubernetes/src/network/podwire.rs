@@ -23,12 +23,14 @@ pub(super) fn deploy(
     containerd: Containerd,
     mode: Mode,
 ) -> Result<()> {
-    let archive = image()?;
-    for node in nodes {
-        containerd.import(node, std::slice::from_ref(&archive))?;
-    }
+    nodes.iter().try_for_each(|node| import(node, containerd))?;
     kubectl.apply_text(&manifest(mode)?)?;
     kubectl.wait_for_pods(NAMESPACE, START_TIME_MAX).map(drop)
+}
+
+/// Loads the image.
+pub(super) fn import(node: &Node, containerd: Containerd) -> Result<()> {
+    containerd.import(node, &[image()?])
 }
 
 /// The shipped one, with this cluster's arguments.

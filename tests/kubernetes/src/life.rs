@@ -1,0 +1,61 @@
+//! What must hold while parts of the cluster are exchanged, killed or away: no packet of a pod is lost, and
+//! nothing is left.
+
+mod agents;
+mod away;
+mod pods;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::flow::nothing_is_lost;
+use harness::wait::wait_until;
+
+use self::pods::LifePod;
+use crate::cluster::Cluster;
+use crate::report::Report;
+
+const END_TIME_MAX: Duration = Duration::from_secs(120);
+/// How often agents are killed.
+const KILLS: usize = 20;
+
+/// Makes pods, lets packets flow between them, and disturbs.
+pub(crate) fn run(cluster: &mut Cluster, report: &mut Report) -> Result<()> {
+    let before = cluster.kept().context("before the first pod")?;
+    let mut started = Vec::new();
+    let is_up = report.check("pods whose packets are counted", || {
+        started = pods::start(cluster)?;
+        Ok(format!("{} of them", started.len()))
+    });
+    if is_up {
+        disturb(cluster, &started, report);
+    }
+    report.check("nothing of these pods is left", || {
+        pods::remove(cluster)?;
+        wait_until("the end of the pods", END_TIME_MAX, || {
+            let now = cluster.kept()?;
+            let left: Vec<&String> = now.difference(&before).collect();
+            ensure!(left.is_empty(), "left: {left:?}");
+            Ok(())
+        })?;
+        Ok("interfaces, files, entries and links are gone".to_owned())
+    });
+    report.check("a node is deleted and comes back", || away::node_object(cluster));
+    report.check("a node starts again, with nothing of before", || away::reboot(cluster));
+    report.check("uninstalled, nothing of Podwire is left", || agents::uninstall(cluster));
+    Ok(())
+}
+
+fn disturb(cluster: &mut Cluster, pods: &[LifePod], report: &mut Report) {
+    let flows = pods::flows(pods);
+    let mut look = |what: &str, work: &mut dyn FnMut(&mut Cluster) -> Result<String>| {
+        report.check(what, || {
+            let (found, packets) = nothing_is_lost(&flows, || work(cluster))?;
+            Ok(format!("{found}; {packets} packets, none lost"))
+        })
+    };
+    look("a new image is rolled out", &mut |cluster| agents::roll(cluster));
+    look("agents are killed while pods come and go", &mut |cluster| agents::kill(cluster, KILLS));
+    look("the API server is away for a minute", &mut |cluster| away::api_server(cluster));
+    look("kubelets and containerd restart", &mut |cluster| away::services(cluster));
+}

@@ -1,0 +1,158 @@
+//! Agents are exchanged, killed, and taken away.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::wait::wait_until;
+use nix::sys::signal::{Signal, kill as send};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::pods::{processes, scale, settle};
+use crate::cluster::Cluster;
+use crate::kubectl::condition;
+use crate::node::Node;
+
+const NAMESPACE: &str = "kube-system";
+const SELECTOR: &str = "app.kubernetes.io/name=podwire";
+const IMAGE: &str = "docker.io/podwire/podwire:0.1.0";
+const NEXT_IMAGE: &str = "docker.io/podwire/podwire:next";
+const READY_TIME_MAX: Duration = Duration::from_secs(90);
+/// Pods that come and go meanwhile.
+const CHURN: usize = 6;
+
+/// Agents that the API server knows: name, node, image, and whether each is Ready.
+fn agents(cluster: &Cluster) -> Result<Vec<(String, String, String, bool)>> {
+    let pods = format!("pods --namespace {NAMESPACE} --selector {SELECTOR}");
+    let pods = cluster.control.kubectl.get(&pods)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let agent = |pod: &Value| {
+        let image = text(&pod["spec"]["containers"][0]["image"]);
+        (
+            text(&pod["metadata"]["name"]),
+            text(&pod["spec"]["nodeName"]),
+            image,
+            condition(pod, "Ready"),
+        )
+    };
+    Ok(pods["items"].as_array().context("items")?.iter().map(agent).collect())
+}
+
+/// Waits until each node has one agent, with this image, that is none of those of before.
+fn wait_for_agents(cluster: &Cluster, image: &str, before: &[String]) -> Result<()> {
+    wait_until("agents that are Ready", READY_TIME_MAX, || {
+        let agents = agents(cluster)?;
+        let is_new = |(name, _, with, ready): &(String, String, String, bool)| {
+            *ready && with == image && !before.contains(name)
+        };
+        let count = cluster.nodes.len();
+        ensure!(agents.len() == count && agents.iter().all(is_new), "{agents:?}");
+        Ok(())
+    })
+}
+
+/// The image under another name, and back: all agents are exchanged, as with any upgrade.
+pub(super) fn roll(cluster: &Cluster) -> Result<String> {
+    let ctr = cluster.plan.containerd.ctr()?;
+    for node in &cluster.nodes {
+        node.run(&format!("{ctr} --namespace k8s.io images tag {IMAGE} {NEXT_IMAGE}"))?;
+    }
+    let mut exchanged = 0;
+    for image in [NEXT_IMAGE, IMAGE] {
+        let before: Vec<String> = agents(cluster)?.into_iter().map(|(name, ..)| name).collect();
+        let set = format!("set image daemonset/podwire --namespace {NAMESPACE} *={image}");
+        cluster.control.kubectl.run(&set)?;
+        wait_for_agents(cluster, image, &before)?;
+        exchanged += before.len();
+    }
+    Ok(format!("{exchanged} agents exchanged"))
+}
+
+/// Kills the agent of one node after the other, and its pod with it: containers that fail often wait.
+pub(super) fn kill(cluster: &Cluster, times: usize) -> Result<String> {
+    for (number, node) in cluster.nodes.iter().cycle().take(times).enumerate() {
+        scale(cluster, if number % 2 == 0 { CHURN } else { 0 })?;
+        let agents = agents(cluster)?;
+        let (name, _, image, _) =
+            agents.iter().find(|(_, on, ..)| *on == node.name).context("no agent")?.clone();
+        kill_process(node)?;
+        let delete =
+            format!("delete pod --namespace {NAMESPACE} {name} --grace-period=1 --wait=false");
+        cluster.control.kubectl.run(&delete)?;
+        wait_for_agents(cluster, &image, &[name])?;
+    }
+    scale(cluster, CHURN)?;
+    settle(cluster, CHURN)?;
+    scale(cluster, 0)?;
+    settle(cluster, 0)?;
+    Ok(format!("{times} times"))
+}
+
+/// Kills the agent's process with SIGKILL.
+pub(super) fn kill_process(node: &Node) -> Result<()> {
+    let is_agent = |process: &std::path::PathBuf| {
+        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "podwire-agent")
+    };
+    let process = processes(&node.group)?.into_iter().find(is_agent).context("no agent runs")?;
+    let id = process.file_name().and_then(|name| name.to_str()).context("a process")?.parse()?;
+    Ok(send(Pid::from_raw(id), Signal::SIGKILL)?)
+}
+
+/// The value of one of the agent's metrics.
+pub(super) fn metric(node: &Node, name: &str) -> Result<f64> {
+    let page = node.run("curl --silent --fail --max-time 5 http://127.0.0.1:9869/metrics")?;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("{name} is not in:\n{page}"))?.trim().parse()?)
+}
+
+/// As docs/kubernetes.md says it, on each node with the image alone: no agent, no API server.
+pub(super) fn uninstall(cluster: &Cluster) -> Result<String> {
+    cluster.control.kubectl.run(&format!("delete daemonset podwire --namespace {NAMESPACE}"))?;
+    wait_until("the end of the agents", READY_TIME_MAX, || {
+        ensure!(agents(cluster)?.is_empty(), "they are there");
+        Ok(())
+    })?;
+    let ctr = cluster.plan.containerd.ctr()?;
+    let mut removed = 0;
+    for node in &cluster.nodes {
+        let mounts: String = ["/sys/fs/bpf", "/run/podwire", "/opt/cni/bin", "/etc/cni/net.d"]
+            .map(|path| format!("--mount type=bind,src={path},dst={path},options=rbind:rw "))
+            .concat();
+        let run = |number: usize| {
+            node.run(&format!(
+                "{ctr} --namespace k8s.io run --rm --privileged --net-host {mounts} {IMAGE} \
+                 podwire-uninstall-{number} /podwire-agent uninstall --cut-pods"
+            ))
+        };
+        // The second time also the plugin, which is kept for pods that the runtime has yet to delete.
+        let said = [run(1)?, run(2)?].concat();
+        removed += said.lines().filter(|line| line.starts_with("removed ")).count();
+        nothing_left(node).with_context(|| said)?;
+    }
+    Ok(format!("{removed} lines said what was removed"))
+}
+
+fn nothing_left(node: &Node) -> Result<()> {
+    let links = node.run("ip -oneline link")?;
+    let is_ours = |link: &&str| link.contains("podwire") || link.contains(": pw");
+    let mut left: Vec<String> = links.lines().filter(is_ours).map(str::to_owned).collect();
+    let tables = node.run("nft list tables")?;
+    left.extend(tables.lines().filter(|table| table.contains("podwire")).map(str::to_owned));
+    let neighbours = node.run("ip neighbour show proto 157")?;
+    left.extend(neighbours.lines().map(str::to_owned));
+    let programs = node.run("bpftool net show")?;
+    left.extend(programs.lines().filter(|line| line.contains("pw_")).map(str::to_owned));
+    for directory in
+        ["sys/fs/bpf", "sys/fs/bpf/podwire", "run/podwire", "opt/cni/bin", "etc/cni/net.d"]
+    {
+        let names = fs::read_dir(node.inside(directory)).into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let whole = matches!(directory, "sys/fs/bpf/podwire" | "run/podwire");
+        let names =
+            names.filter(|name| whole || (name.contains("podwire") && directory != "sys/fs/bpf"));
+        left.extend(names.map(|name| format!("{directory}/{name}")));
+    }
+    ensure!(left.is_empty(), "left on {}: {left:?}", node.name);
+    Ok(())
+}

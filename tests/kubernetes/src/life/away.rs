@@ -1,0 +1,122 @@
+//! The API server, services of nodes, and a node are away for a while.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::probe;
+use harness::wait::wait_until;
+use nix::sys::signal::Signal;
+
+use super::agents::{kill_process, metric};
+use super::pods::{self, LifePod, scale, settle};
+use crate::cluster::Cluster;
+use crate::kubelet;
+
+/// How long the API server is away, as the agents have it.
+const AWAY_SECONDS: f64 = 60.0;
+const AWAY_TIME_MAX: Duration = Duration::from_secs(120);
+const BACK_TIME_MAX: Duration = Duration::from_secs(120);
+const CHURN: usize = 6;
+/// The node that starts again.
+const SECOND: usize = 1;
+
+/// While pods come and go; an agent is killed meanwhile, and its next process has to know the nodes.
+pub(super) fn api_server(cluster: &mut Cluster) -> Result<String> {
+    scale(cluster, CHURN)?;
+    cluster.control.stop_api_server()?;
+    let (first, others) = cluster.nodes.split_first().context("no node")?;
+    kill_process(first)?;
+    for node in others.iter().chain([first]) {
+        wait_until("an agent that has not heard of the API server", AWAY_TIME_MAX, || {
+            let age = metric(node, "podwire_nodes_age_seconds")?;
+            ensure!(age >= AWAY_SECONDS, "{}: {age} s", node.name);
+            Ok(())
+        })?;
+        ensure!(metric(node, "podwire_ready")? == 1.0, "{} would serve no ADD", node.name);
+        let nodes = metric(node, "podwire_nodes")?;
+        ensure!(nodes == cluster.nodes.len() as f64, "{} knows {nodes} nodes", node.name);
+    }
+    cluster.control.start_api_server()?;
+    settle(cluster, CHURN)?;
+    for node in &cluster.nodes {
+        wait_until("an agent that hears the API server", BACK_TIME_MAX, || {
+            ensure!(metric(node, "podwire_nodes_current")? == 1.0, "{} does not", node.name);
+            Ok(())
+        })?;
+    }
+    scale(cluster, 0)?;
+    settle(cluster, 0)?;
+    Ok("an agent that was killed meanwhile knew the nodes".to_owned())
+}
+
+/// Kubelet and container runtime of every node, by a signal and by SIGKILL, with pods before and after.
+pub(super) fn services(cluster: &mut Cluster) -> Result<String> {
+    scale(cluster, CHURN)?;
+    settle(cluster, CHURN)?;
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for node in &mut cluster.nodes {
+            node.end("kubelet", signal)?;
+            node.end("containerd", signal)?;
+            cluster.plan.containerd.start(node)?;
+            kubelet::start(node, &cluster.control.certificates)?;
+        }
+    }
+    // What was changed while they were away is done by those of now.
+    scale(cluster, CHURN / 2)?;
+    settle(cluster, CHURN / 2)?;
+    scale(cluster, CHURN)?;
+    settle(cluster, CHURN)?;
+    scale(cluster, 0)?;
+    settle(cluster, 0)?;
+    Ok("by SIGTERM and SIGKILL".to_owned())
+}
+
+/// The object of the second node is deleted, with its pods and its pod networks, and the kubelet makes it anew.
+pub(super) fn node_object(cluster: &mut Cluster) -> Result<String> {
+    let name = cluster.nodes[SECOND].name.clone();
+    let all = cluster.nodes.len() as f64;
+    cluster.control.kubectl.run(&format!("delete node {name}"))?;
+    known(cluster, all - 1.0)?;
+    cluster.nodes[SECOND].end("kubelet", Signal::SIGTERM)?;
+    kubelet::start(&mut cluster.nodes[SECOND], &cluster.control.certificates)?;
+    cluster.wait_until_ready()?;
+    known(cluster, all)?;
+    cluster.learn_members()?;
+    reach_each_other(&pods::start(cluster)?)?;
+    pods::remove(cluster)?;
+    Ok(format!("{name} has {}", cluster.members[SECOND].pod_cidrs.join(", ")))
+}
+
+/// Waits until the first node's agent knows as many nodes.
+fn known(cluster: &Cluster, count: f64) -> Result<()> {
+    wait_until("an agent that knows the nodes", BACK_TIME_MAX, || {
+        let nodes = metric(&cluster.nodes[0], "podwire_nodes")?;
+        ensure!(nodes == count, "it knows {nodes}, not {count}");
+        Ok(())
+    })
+}
+
+fn reach_each_other(pods: &[LifePod]) -> Result<()> {
+    for from in pods {
+        for to in pods.iter().flat_map(|pod| &pod.addresses) {
+            probe::ping(&from.namespace, *to).with_context(|| format!("{} to {to}", from.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The second node, as after a loss of power: processes, interfaces, pins and files are gone.
+pub(super) fn reboot(cluster: &mut Cluster) -> Result<String> {
+    let before = pods::start(cluster)?;
+    cluster.reboot(SECOND)?;
+    let old = before.iter().find(|pod| pod.name == pods::FAR).context("no pod there")?;
+    let pods = wait_until("pods on the node that started again", BACK_TIME_MAX, || {
+        let pods = pods::read(cluster)?;
+        let is_new = |pod: &&LifePod| pod.name == pods::FAR && pod.sandbox != old.sandbox;
+        ensure!(pods.iter().any(|pod| is_new(&pod)), "the pod there is that of before");
+        Ok(pods)
+    })?;
+    reach_each_other(&pods)?;
+    pods::remove(cluster)?;
+    Ok("its pods are back and reach all others".to_owned())
+}

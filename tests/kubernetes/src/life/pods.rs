@@ -1,0 +1,145 @@
+//! Pods that only have a network: others send and receive in it.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::flow::Flow;
+use harness::namespace::Namespace;
+use harness::wait::wait_until;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::images;
+
+/// Of all pods here.
+pub(super) const NAMESPACE: &str = "podwire-life";
+/// The pod on the second node.
+pub(super) const FAR: &str = "far";
+/// The deployment whose pods come and go.
+const CHURN: &str = "churn";
+const PODS_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A pod and its network.
+#[derive(Clone, Debug)]
+pub(super) struct LifePod {
+    pub(super) name: String,
+    pub(super) namespace: Namespace,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Another one after a container or its node started again.
+    pub(super) sandbox: PathBuf,
+}
+
+/// Two on the first node, one on the second.
+pub(super) fn start(cluster: &Cluster) -> Result<Vec<LifePod>> {
+    let kubectl = &cluster.control.kubectl;
+    let (first, second) = (&cluster.nodes[0].name, &cluster.nodes[1].name);
+    let mut objects = vec![json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
+    })];
+    for (name, node) in [("near", first), ("beside", first), (FAR, second)] {
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": containers()?},
+        }));
+    }
+    objects.push(json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": CHURN, "namespace": NAMESPACE},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": CHURN}},
+            "template": {
+                "metadata": {"labels": {"app": CHURN}},
+                "spec": {"terminationGracePeriodSeconds": 1, "containers": containers()?},
+            },
+        },
+    }));
+    kubectl.apply(&objects)?;
+    read(cluster)
+}
+
+/// Waits until all are Ready, and looks at them.
+pub(super) fn read(cluster: &Cluster) -> Result<Vec<LifePod>> {
+    let pods = cluster.control.kubectl.wait_for_pods(NAMESPACE, PODS_TIME_MAX)?;
+    pods["items"].as_array().context("items")?.iter().map(life_pod).collect()
+}
+
+fn containers() -> Result<Value> {
+    Ok(json!([{
+        "name": "one", "image": images::agnhost()?, "imagePullPolicy": "Never", "args": ["pause"],
+    }]))
+}
+
+fn life_pod(pod: &Value) -> Result<LifePod> {
+    let name = pod["metadata"]["name"].as_str().context("a name")?.to_owned();
+    let uid = pod["metadata"]["uid"].as_str().context("an id")?;
+    let addresses = pod["status"]["podIPs"].as_array().context("addresses")?.iter();
+    let addresses = addresses.filter_map(|ip| ip["ip"].as_str()?.parse().ok()).collect();
+    let process =
+        processes(uid)?.into_iter().next().with_context(|| format!("no process of {name}"))?;
+    let sandbox = fs::read_link(process.join("ns/net"))?;
+    Ok(LifePod { name, namespace: Namespace::borrow(&process.join("ns/net"))?, addresses, sandbox })
+}
+
+/// The processes that belong to a group whose name has these words, as directories of `/proc`.
+pub(super) fn processes(words: &str) -> Result<Vec<PathBuf>> {
+    let all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    let is_in = |process: &PathBuf| {
+        fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(words))
+    };
+    Ok(all.filter(is_in).collect())
+}
+
+/// On one node, and both ways between two.
+pub(super) fn flows(pods: &[LifePod]) -> Vec<Flow> {
+    let flow = |from: &str, to: &str| {
+        let find = |name: &str| pods.iter().find(|pod| pod.name == name);
+        let (from, to) = (find(from)?, find(to)?);
+        Some(Flow {
+            name: format!("{} to {}", from.name, to.name),
+            from: from.namespace.clone(),
+            to: to.namespace.clone(),
+            addresses: to.addresses.clone(),
+        })
+    };
+    [("near", "beside"), ("near", FAR), (FAR, "near")]
+        .into_iter()
+        .filter_map(|(from, to)| flow(from, to))
+        .collect()
+}
+
+/// Removes all of them.
+pub(super) fn remove(cluster: &Cluster) -> Result<()> {
+    let delete = format!("delete namespace {NAMESPACE} --wait=false");
+    cluster.control.kubectl.run(&delete)?;
+    wait_until("the end of the pods", PODS_TIME_MAX, || {
+        let namespaces = cluster.control.kubectl.get("namespaces")?;
+        let mut names = namespaces["items"].as_array().context("items")?.iter();
+        ensure!(names.all(|it| it["metadata"]["name"] != NAMESPACE), "they are there");
+        Ok(())
+    })
+}
+
+/// Says how many pods shall come and go.
+pub(super) fn scale(cluster: &Cluster, replicas: usize) -> Result<()> {
+    let scale = format!("scale deployment {CHURN} --namespace {NAMESPACE} --replicas={replicas}");
+    cluster.control.kubectl.run(&scale).map(drop)
+}
+
+/// Waits until as many as shall be are Ready, and no others are there.
+pub(super) fn settle(cluster: &Cluster, replicas: usize) -> Result<()> {
+    wait_until("the pods that come and go", PODS_TIME_MAX, || {
+        let pods = format!("pods --namespace {NAMESPACE} --selector app={CHURN}");
+        let pods = cluster.control.kubectl.get(&pods)?;
+        let there = pods["items"].as_array().context("items")?;
+        let ready = there.iter().filter(|pod| crate::kubectl::condition(pod, "Ready")).count();
+        ensure!(there.len() == replicas && ready == replicas, "{ready} of {} Ready", there.len());
+        Ok(())
+    })
+}
