@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::engine::Command;
 use crate::files;
 use crate::server::Server;
-use crate::store::{StoreError, make_directory, make_plugin_locks, write_whole};
+use crate::store::{NEW, StoreError, make_directory, make_plugin_locks, write_whole};
 
 /// `status` and the plugin tell from the age of the plugin file how long the agent has been away.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(5);
@@ -116,8 +116,9 @@ pub fn own_files(socket: &Path) -> io::Result<Vec<PathBuf>> {
         new.is_some_and(|process| process.parse::<u32>().is_ok())
             || socket.file_name() == Some(name.as_ref())
     };
-    let plugin_file =
-        |name: &str| Path::new(name).file_stem() == Path::new(PLUGIN_FILE).file_stem();
+    let plugin_file = |name: &str| {
+        name == PLUGIN_FILE || Path::new(PLUGIN_FILE).with_extension(NEW) == Path::new(name)
+    };
     let mut own = files::list(directory, |name| is_socket(name) || plugin_file(name))?;
     own.extend(plugin_locks(socket)?);
     own.extend(files::list(directory, |name| name == LOCK_DIRECTORY)?);
@@ -136,6 +137,19 @@ pub fn plugin_locks(socket: &Path) -> io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beside_the_socket_others_have_files_too() {
+        let run = tempfile::tempdir().unwrap();
+        fs::create_dir(run.path().join("locks")).unwrap();
+        let ours = ["agent.new17", "agent.sock", "plugin.json", "plugin.new", "locks/0a", "locks"];
+        let theirs = ["plugin.pid", "plugin", "agent.newer", "agent.pid", "locks/other"];
+        for name in ours.iter().chain(&theirs).filter(|name| **name != "locks") {
+            fs::write(run.path().join(name), "").unwrap();
+        }
+        let own = own_files(&run.path().join("agent.sock")).unwrap();
+        assert_eq!(own, ours.map(|name| run.path().join(name)));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_removed_comes_back() {

@@ -15,7 +15,7 @@ use crate::model::{Attached, is_pod_interface};
 mod missing;
 
 /// End of the name of a file that is being written.
-const NEW: &str = "new";
+pub const NEW: &str = "new";
 /// In the state directory, as the next ones are.
 pub const LOCK_FILE: &str = "lock";
 /// The directory of the files of attachments.

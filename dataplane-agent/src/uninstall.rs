@@ -146,21 +146,25 @@ pub async fn uninstall(options: &UninstallOptions, out: &mut impl Write) -> Resu
     let places = options.places()?;
     capabilities().map_err(KernelError::from)?;
     let namespace = Namespace::open()?;
-    let Residue { pods, .. } = namespace.residue().await?;
+    let agents = lock_out_agents(&places);
     if options.dry_run {
         let mut found = survey(&namespace, &places).await?;
         found.remnants.splice(0..0, configurations(&places)?);
         for remnant in &found.remnants {
             say(out, &format!("would remove {remnant}"));
         }
+        let refusal = agents.map(drop).and(refuse_pods(&namespace, options).await);
+        if let Err(refusal) = refusal {
+            say(out, &format!("but would refuse: {refusal}"));
+        }
         return end(&found.notes, found.faults, &places, out);
     }
-    let _agents = lock_out_agents(&places)?;
-    if !pods.is_empty() && !options.cut_pods {
-        return Err(UninstallError::Pods { count: pods.len(), named: some_of(&pods) });
-    }
+    let _agents = agents?;
+    refuse_pods(&namespace, options).await?;
     let mut faults = remove_all(configurations(&places)?, &namespace, out).await;
     let _plugins = wait_for_plugins(&places.socket).await?;
+    // One that was at work may have made a pod.
+    refuse_pods(&namespace, options).await?;
     let found = survey(&namespace, &places).await?;
     faults.extend(found.faults);
     {
@@ -170,6 +174,15 @@ pub async fn uninstall(options: &UninstallOptions, out: &mut impl Write) -> Resu
     // Of a plugin that was killed.
     let _ = grace::end_abandoned();
     end(&found.notes, faults, &places, out)
+}
+
+/// No pod shall lose its network unless that is wanted.
+async fn refuse_pods(namespace: &Namespace, options: &UninstallOptions) -> Result<()> {
+    let Residue { pods, .. } = namespace.residue().await?;
+    if pods.is_empty() || options.cut_pods {
+        return Ok(());
+    }
+    Err(UninstallError::Pods { count: pods.len(), named: some_of(&pods) })
 }
 
 /// Removes each, and says what failed: that is no reason to keep the rest.
@@ -221,8 +234,10 @@ fn end(
 }
 
 fn some_of(pods: &[(String, String)]) -> String {
-    let who =
-        |(name, alias): &(String, String)| alias.rsplit(' ').next().unwrap_or(name).to_owned();
+    let who = |(name, alias): &(String, String)| {
+        let last = alias.rsplit(' ').next().filter(|pod| !pod.is_empty());
+        last.unwrap_or(name).to_owned()
+    };
     let mut named: Vec<String> = pods.iter().take(NAMED_MAX).map(who).collect();
     if pods.len() > NAMED_MAX {
         named.push("...".to_owned());

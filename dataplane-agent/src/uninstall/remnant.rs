@@ -147,12 +147,12 @@ impl Survey {
         }
     }
 
-    /// The runtime wants to delete pods by the plugin that has made them, also when their network is gone.
+    /// Runtimes that remember by what a pod was made (CRI-O, podman) want to delete it by the same plugin.
     fn plugins(&mut self, paths: Vec<PathBuf>, has_pods: bool) {
         match paths.first() {
             Some(link) if has_pods => self.notes.push(format!(
-                "kept {}, by which the container runtime deletes the pods whose network is gone: uninstall again \
-                 when it has",
+                "kept {}: there are container runtimes that delete a pod by the plugin that has made it; uninstall \
+                 again when the pods are gone",
                 link.display()
             )),
             Some(_) | None => {

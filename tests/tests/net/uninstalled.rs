@@ -109,6 +109,7 @@ fn nothing_is_left_and_nothing_of_others_is_touched() {
 
         let kept = snapshot::bare(node)?;
         let planned = host.uninstall(&["--dry-run"])?;
+        ensure!(planned.contains("would refuse") && planned.contains("--cut-pods"), "{planned}");
         snapshot::ensure_same(&kept, &snapshot::bare(node)?)?;
         let said = host.uninstall(&["--cut-pods"])?;
         let removed = |line: &str| line.strip_prefix("removed ").map(str::to_owned);
@@ -194,10 +195,14 @@ fn a_plugin_that_is_at_work_ends_first() {
             Ok(())
         })?;
         ensure!(host.node.namespace.run("ip link show podwire0").is_ok(), "it did not wait");
+        // It has made a pod meanwhile.
+        host.node.namespace.ip("link add pwaaaaaaaaaaaaa type veth peer name late")?;
         drop(lock);
-        ensure!(child.wait()?.success(), "it failed");
-        let rest: Vec<String> = said.collect::<Result<_, _>>()?;
-        ensure!(rest.iter().any(|line| line.contains("podwire0")), "{rest:?}");
+        ensure!(!child.wait()?.success(), "the pod's network was cut");
+        ensure!(said.next().is_none(), "something else was removed");
+        host.node.namespace.ip("link delete pwaaaaaaaaaaaaa")?;
+        let said = host.uninstall(&[])?;
+        ensure!(said.contains("podwire0"), "{said}");
         host.ensure_clean()
     });
 }
