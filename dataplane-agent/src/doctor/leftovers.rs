@@ -70,9 +70,13 @@ fn chains(known: &Known, firewall: &Firewall) -> Option<Finding> {
     let mut names: Vec<&str> = all.map(|chain| chain.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let start =
-        known.chains.iter().find(|start| names.iter().any(|name| name.starts_with(*start)))?;
-    let command = |tool: &str| format!("`{tool}-save | grep -v -e '{start}' | {tool}-restore`");
+    let is_found = |start: &&&str| names.iter().any(|name| name.starts_with(**start));
+    let starts: String =
+        known.chains.iter().filter(is_found).map(|start| format!(" -e '{start}'")).collect();
+    if starts.is_empty() {
+        return None;
+    }
+    let command = |tool: &str| format!("`{tool}-save | grep -v{starts} | {tool}-restore`");
     let found = format!("chains {}", shortened(&names));
     let remedy = format!("{} and {}", command("iptables"), command("ip6tables"));
     Some(Finding::warning(check_of(known), Advice::new(found, remedy)))
@@ -235,7 +239,9 @@ mod tests {
         assert_eq!(finding.found, "chains CILIUM_INPUT, OLD_CILIUM_POST");
         let remedy = finding.remedy.unwrap();
         assert!(
-            remedy.contains("iptables-save | grep -v -e 'CILIUM_' | iptables-restore"),
+            remedy.contains(
+                "iptables-save | grep -v -e 'CILIUM_' -e 'OLD_CILIUM_' | iptables-restore"
+            ),
             "{remedy}"
         );
         let finding = tables(known("Flannel"), &firewall).unwrap();

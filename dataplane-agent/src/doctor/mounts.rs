@@ -1,11 +1,13 @@
 //! Directories of the host that the agent writes to.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use cni_shim::grace::SWITCH;
 use nix::errno::Errno;
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{BPF_FS_MAGIC, FsType, TMPFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
 use super::finding::Finding;
@@ -44,6 +46,7 @@ pub(super) fn examine(node: &Node) -> Vec<Finding> {
             findings.push(writable(check, directory, may_write(directory), remedy));
         }
     }
+    findings.extend(pins(&node.around.bpffs));
     findings.push(state(&node.around.state_dir, kind(&node.around.state_dir)));
     findings.push(hurry(may_write(Path::new(SWITCH))));
     findings
@@ -54,12 +57,60 @@ fn may_write(path: &Path) -> nix::Result<()> {
 }
 
 fn writable(check: &str, path: &Path, answer: nix::Result<()>, remedy: &str) -> Finding {
+    let owner = path.metadata().map(|found| found.uid()).unwrap_or_default();
     match answer {
         Ok(()) => Finding::ok(check, format!("{} can be written", path.display())),
+        // The agent has no capability to override owners.
+        Err(Errno::EACCES) if owner != 0 => Finding::failure(
+            check,
+            Advice::new(
+                format!(
+                    "{} belongs to user {owner}, and the agent is root without more rights",
+                    path.display()
+                ),
+                format!("`chown root {}` on the host", path.display()),
+            ),
+        ),
         Err(errno) => {
             let found = format!("{} cannot be written: {}", path.display(), errno.desc());
             Finding::failure(check, Advice::new(found, remedy))
         }
+    }
+}
+
+/// Tries what the agent begins with: security modules refuse it, and nothing but trying shows that.
+fn pins(bpffs: &Path) -> Option<Finding> {
+    let check = "directory of pins";
+    let existing = bpffs.ancestors().find(|ancestor| ancestor.is_dir())?;
+    // What is wrong with another filesystem is a finding of its own.
+    statfs(existing).ok().filter(|found| found.filesystem_type() == BPF_FS_MAGIC)?;
+    let trial = existing.join(format!("podwire_doctor_{}", std::process::id()));
+    let made = fs::create_dir(&trial);
+    let _ = fs::remove_dir(&trial);
+    let profile = fs::read_to_string("/proc/self/attr/current").unwrap_or_default();
+    Some(pinnable(check, existing, made, profile.trim_matches(['\0', '\n', ' '])))
+}
+
+fn pinnable(check: &str, directory: &Path, made: io::Result<()>, profile: &str) -> Finding {
+    let directory = directory.display();
+    match made {
+        Ok(()) => Finding::ok(check, format!("directories can be made in {directory}")),
+        Err(error) if profile.ends_with("(enforce)") => Finding::failure(
+            check,
+            Advice::new(
+                format!(
+                    "no directory can be made in {directory}: {error}; this process is under AppArmor, {profile}"
+                ),
+                "run it unconfined: `appArmorProfile: {type: Unconfined}` in the pod's securityContext",
+            ),
+        ),
+        Err(error) => Finding::failure(
+            check,
+            Advice::new(
+                format!("no directory can be made in {directory}: {error}"),
+                "mount the host's bpffs so that it can be written; under SELinux run it with the type `spc_t`",
+            ),
+        ),
     }
 }
 
@@ -116,6 +167,26 @@ mod tests {
         assert_eq!(finding.state, Severity::Failure);
         assert!(finding.found.contains("ip_forward cannot be written: Read-only"), "{finding:?}");
         assert_eq!(writable("/proc/sys", path, Ok(()), "").state, Severity::Ok);
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_named_with_the_owner() {
+        let host = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(host.path(), Some(998), None).unwrap();
+        let finding = writable("CNI plugins", host.path(), Err(Errno::EACCES), "mkdir");
+        assert!(finding.found.contains("user 998"), "{finding:?}");
+        assert!(finding.remedy.unwrap().starts_with("`chown root "));
+    }
+
+    #[test]
+    fn security_modules_are_named_where_they_refuse() {
+        let refused = || Err(io::ErrorKind::PermissionDenied.into());
+        let finding = |made, profile| pinnable("x", Path::new("/sys/fs/bpf"), made, profile);
+        assert_eq!(finding(Ok(()), "cri-containerd.apparmor.d (enforce)").state, Severity::Ok);
+        let apparmor = finding(refused(), "cri-containerd.apparmor.d (enforce)");
+        assert_eq!(apparmor.state, Severity::Failure);
+        assert!(apparmor.remedy.unwrap().contains("appArmorProfile"));
+        assert!(finding(refused(), "unconfined").remedy.unwrap().contains("spc_t"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::finding::Finding;
 use super::node::Node;
@@ -32,7 +33,9 @@ pub(super) fn examine(node: &Node) -> Vec<Finding> {
         findings.push(vxlan(port, &node.devices, sockets.has_udp(port)));
     }
     if let Some(listen) = node.around.listen {
-        findings.push(metrics(listen, sockets.in_the_way(listen), node.status().is_some()));
+        let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
+        let in_the_way = sockets.in_the_way(listen);
+        findings.push(metrics(listen, has_ipv6, in_the_way, node.status().is_some()));
     }
     let ports = expected(tunnel, node.around.listen, &sockets);
     match &node.firewall {
@@ -73,8 +76,18 @@ fn vxlan(port: u16, devices: &BTreeMap<String, Device>, is_taken: bool) -> Findi
     Finding::ok(check, format!("UDP {port}: {whose}"))
 }
 
-fn metrics(listen: SocketAddr, in_the_way: Option<SocketAddr>, agent_runs: bool) -> Finding {
+fn metrics(
+    listen: SocketAddr,
+    has_ipv6: bool,
+    in_the_way: Option<SocketAddr>,
+    agent_runs: bool,
+) -> Finding {
     let check = "metrics port";
+    if listen.is_ipv6() && !has_ipv6 {
+        let found = format!("--listen {listen} wants IPv6, which this kernel runs without");
+        let remedy = format!("--listen 0.0.0.0:{}, for the agent and here", listen.port());
+        return Finding::failure(check, Advice::new(found, remedy));
+    }
     match in_the_way {
         None => Finding::ok(check, format!("TCP {listen}: free")),
         Some(_) if agent_runs => Finding::ok(check, format!("TCP {listen}: the agent runs")),
@@ -276,9 +289,10 @@ mod tests {
     fn who_listens_where_metrics_shall_be_is_named() {
         let listen = "[::]:9869".parse().unwrap();
         let other = Some("0.0.0.0:9869".parse().unwrap());
-        assert_eq!(metrics(listen, None, false).state, Severity::Ok);
-        assert_eq!(metrics(listen, other, true).state, Severity::Ok);
-        let finding = metrics(listen, other, false);
+        assert_eq!(metrics(listen, true, None, false).state, Severity::Ok);
+        assert_eq!(metrics(listen, true, other, true).state, Severity::Ok);
+        assert_eq!(metrics(listen, false, None, true).state, Severity::Failure);
+        let finding = metrics(listen, true, other, false);
         assert_eq!(finding.state, Severity::Failure);
         assert!(finding.found.contains("0.0.0.0:9869"), "{}", finding.found);
     }
