@@ -18,6 +18,13 @@ const NAMESPACE: &str = "kube-system";
 const SELECTOR: &str = "app.kubernetes.io/name=podwire";
 const IMAGE: &str = "docker.io/podwire/podwire:0.1.0";
 const NEXT_IMAGE: &str = "docker.io/podwire/podwire:next";
+/// Those of the manifest, for the check-up.
+const OPTIONS: [&str; 4] = [
+    "--sysctl-dir=/host/proc/sys",
+    "--cni-bin-dir=/opt/cni/bin",
+    "--cni-conf-dir=/etc/cni/net.d",
+    "--listen=[::]:9869",
+];
 const READY_TIME_MAX: Duration = Duration::from_secs(90);
 /// Pods that come and go meanwhile.
 const CHURN: usize = 6;
@@ -50,6 +57,19 @@ fn wait_for_agents(cluster: &Cluster, image: &str, before: &[String]) -> Result<
         ensure!(agents.len() == count && agents.iter().all(is_new), "{agents:?}");
         Ok(())
     })
+}
+
+/// What a person asks an agent in its pod, as docs/kubernetes.md has it.
+pub(super) fn ask(cluster: &Cluster) -> Result<String> {
+    let mut lines = 0;
+    for (name, ..) in agents(cluster)? {
+        let ask = |words: &[&str]| cluster.control.kubectl.exec(NAMESPACE, &name, words);
+        let status = ask(&["/podwire-agent", "status"])?;
+        ensure!(status.contains("the data plane is as it should be"), "{status}");
+        let found = ask(&[&["/podwire-agent", "doctor"], &OPTIONS[..]].concat())?;
+        lines += found.lines().count();
+    }
+    Ok(format!("{lines} lines, no failure"))
 }
 
 /// The image under another name, and back: all agents are exchanged, as with any upgrade.
@@ -116,6 +136,8 @@ pub(super) fn uninstall(cluster: &Cluster) -> Result<String> {
     let ctr = cluster.plan.containerd.ctr()?;
     let mut removed = 0;
     for node in &cluster.nodes {
+        // As docs/kubernetes.md has it: after a reboot they may be missing.
+        node.run("mkdir -p /run/podwire /opt/cni/bin /etc/cni/net.d")?;
         let mounts: String = ["/sys/fs/bpf", "/run/podwire", "/opt/cni/bin", "/etc/cni/net.d"]
             .map(|path| format!("--mount type=bind,src={path},dst={path},options=rbind:rw "))
             .concat();
