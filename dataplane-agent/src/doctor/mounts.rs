@@ -17,6 +17,9 @@ use crate::advice::Advice;
 /// `RAMFS_MAGIC` of `linux/magic.h`.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
+/// What is made and removed again; one that is left is removed by the next check-up.
+const TRIAL: &str = "podwire_doctor";
+
 pub(super) fn examine(node: &Node) -> Vec<Finding> {
     let mut findings = Vec::new();
     let sysctl = node.around.sysctl_dir.join("net/ipv4/ip_forward");
@@ -81,14 +84,23 @@ fn writable(check: &str, path: &Path, answer: nix::Result<()>, remedy: &str) -> 
 /// Tries what the agent begins with: security modules refuse it, and nothing but trying shows that.
 fn pins(bpffs: &Path) -> Option<Finding> {
     let check = "directory of pins";
-    let existing = bpffs.ancestors().find(|ancestor| ancestor.is_dir())?;
+    let existing = above(bpffs)?;
     // What is wrong with another filesystem is a finding of its own.
     statfs(existing).ok().filter(|found| found.filesystem_type() == BPF_FS_MAGIC)?;
-    let trial = existing.join(format!("podwire_doctor_{}", std::process::id()));
-    let made = fs::create_dir(&trial);
+    let trial = existing.join(TRIAL);
+    let made = match fs::create_dir(&trial) {
+        // Of another check-up, or of one that was killed.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    };
     let _ = fs::remove_dir(&trial);
     let profile = fs::read_to_string("/proc/self/attr/current").unwrap_or_default();
     Some(pinnable(check, existing, made, profile.trim_matches(['\0', '\n', ' '])))
+}
+
+/// The nearest directory above: in that of the pins itself an agent would take the trial for another's.
+fn above(bpffs: &Path) -> Option<&Path> {
+    bpffs.ancestors().skip(1).find(|ancestor| ancestor.is_dir())
 }
 
 fn pinnable(check: &str, directory: &Path, made: io::Result<()>, profile: &str) -> Finding {
@@ -176,6 +188,15 @@ mod tests {
         let finding = writable("CNI plugins", host.path(), Err(Errno::EACCES), "mkdir");
         assert!(finding.found.contains("user 998"), "{finding:?}");
         assert!(finding.remedy.unwrap().starts_with("`chown root "));
+    }
+
+    #[test]
+    fn nothing_is_tried_where_the_pins_are() {
+        let parent = tempfile::tempdir().unwrap();
+        let bpffs = parent.path().join("podwire");
+        assert_eq!(above(&bpffs.join("deep")), Some(parent.path()));
+        fs::create_dir(&bpffs).unwrap();
+        assert_eq!(above(&bpffs), Some(parent.path()));
     }
 
     #[test]
