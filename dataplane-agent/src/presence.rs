@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::engine::Command;
 use crate::files;
 use crate::server::Server;
-use crate::store::{NEW, StoreError, make_directory, make_plugin_locks, write_whole};
+use crate::store::{StoreError, is_or_becomes, make_directory, make_plugin_locks, write_whole};
 
 /// `status` and the plugin tell from the age of the plugin file how long the agent has been away.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(5);
@@ -116,10 +116,8 @@ pub fn own_files(socket: &Path) -> io::Result<Vec<PathBuf>> {
         new.is_some_and(|process| process.parse::<u32>().is_ok())
             || socket.file_name() == Some(name.as_ref())
     };
-    let plugin_file = |name: &str| {
-        name == PLUGIN_FILE || Path::new(PLUGIN_FILE).with_extension(NEW) == Path::new(name)
-    };
-    let mut own = files::list(directory, |name| is_socket(name) || plugin_file(name))?;
+    let mut own =
+        files::list(directory, |name| is_socket(name) || is_or_becomes(name, PLUGIN_FILE))?;
     own.extend(plugin_locks(socket)?);
     own.extend(files::list(directory, |name| name == LOCK_DIRECTORY)?);
     Ok(own)

@@ -31,41 +31,38 @@ pub async fn run(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let install = Install::new(settings.install.clone(), &settings.socket)?;
-    let source = settings.nodes.open(&settings.node_name, &settings.network).await?;
-    preflight(&settings.bpffs)?;
-    let presence = Presence {
-        socket: settings.socket.clone(),
-        bpffs: settings.bpffs.clone(),
-        expedite: settings.expedite,
-    };
-    make_directory(settings.socket.parent().unwrap_or(Path::new("/")))?;
-    let store = Store::open(&settings.state_dir)?;
+    let Settings { node_name, nodes, around, expedite, .. } = settings;
+    let install = Install::new(around.install.clone(), &around.socket)?;
+    let source = nodes.open(&node_name, &around.network).await?;
+    preflight(&around.bpffs)?;
+    let presence =
+        Presence { socket: around.socket.clone(), bpffs: around.bpffs.clone(), expedite };
+    make_directory(around.socket.parent().unwrap_or(Path::new("/")))?;
+    let store = Store::open(&around.state_dir)?;
     // Before anything is changed: a socket that is in use belongs to an agent of another directory.
     let calls = Calls::default();
-    let server = Server::bind(&settings.socket)?.counted(calls.clone());
-    let listener = settings.listen.map(Listener::bind).transpose()?;
+    let server = Server::bind(&around.socket)?.counted(calls.clone());
+    let listener = around.listen.map(Listener::bind).transpose()?;
     let (vitals, seen) = watch::channel(Vitals::starting());
     let monitor = Arc::new(Monitor::new(seen, calls));
     let serve = |listener: Listener| listener.serve(Arc::clone(&monitor));
     let _served = listener.map(serve).transpose().context("cannot serve health and metrics")?;
 
-    let _pins = lock_pins(&settings.bpffs)?;
-    let kernel =
-        LiveKernel::open(&settings.bpffs, settings.expedite)?.with_sysctls(&settings.sysctl_dir);
+    let _pins = lock_pins(&around.bpffs)?;
+    let kernel = LiveKernel::open(&around.bpffs, expedite)?.with_sysctls(&around.sysctl_dir);
     monitor.count(kernel.counter_reader()?);
     let events = kernel.watch()?;
-    let network = settings.network.clone();
+    let network = around.network.clone();
     let setup = Setup {
         model: Model {
             network: network.clone(),
-            own_name: settings.node_name.clone(),
+            own_name: node_name.clone(),
             nodes: source.known.nodes.clone(),
             ..Model::default()
         },
         sourced: Sourced::new(&source.known, &source.origin),
         store,
-        socket: settings.socket.clone(),
+        socket: around.socket.clone(),
         boot_time_ns: boot_time_ns(),
         host_problems: live::problems,
         install_problems: install.problems(),
@@ -75,14 +72,14 @@ pub async fn run(settings: Settings) -> Result<()> {
     engine.reconcile().await;
     presence.make()?;
     presence.write_plugin_file()?;
-    tracing::info!(node = settings.node_name, socket = %settings.socket.display(), "ready");
+    tracing::info!(node = node_name, socket = %around.socket.display(), "ready");
 
     let (to_engine, commands) = mpsc::channel(64);
     let (to_nodes, nodes) = mpsc::channel(1);
     let (stopper, stop) = oneshot::channel();
     let readiness = engine.readiness();
     let installed = tokio::spawn(install.keep(engine.readiness()));
-    let follow = tokio::spawn(source.follow(settings.node_name, network, to_nodes, readiness));
+    let follow = tokio::spawn(source.follow(node_name, network, to_nodes, readiness));
     let mut work = std::pin::pin!(engine.run(Inputs { commands, events, nodes, stop }));
     let mut ended = false;
     tokio::select! {

@@ -108,6 +108,17 @@ pub struct Settings {
     pub node_name: String,
     /// Where the nodes come from.
     pub nodes: Source,
+    /// What it shares with who only looks at the host.
+    pub around: Surroundings,
+    /// Whether grace periods are expedited while somebody waits for some.
+    pub expedite: bool,
+    /// Filter of the log.
+    pub log_level: String,
+}
+
+/// What of the options a look at the host needs: no node, and no source of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surroundings {
     /// How the cluster is connected.
     pub network: Network,
     /// The agent's socket.
@@ -121,23 +132,6 @@ pub struct Settings {
     /// What is put on the host.
     pub install: Directories,
     /// Where health and metrics are served.
-    pub listen: Option<SocketAddr>,
-    /// Whether grace periods are expedited while somebody waits for some.
-    pub expedite: bool,
-    /// Filter of the log.
-    pub log_level: String,
-}
-
-/// What of the options a look at the host needs: no node, and no source of nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as in Settings")]
-pub struct Surroundings {
-    pub network: Network,
-    pub socket: PathBuf,
-    pub bpffs: PathBuf,
-    pub state_dir: PathBuf,
-    pub sysctl_dir: PathBuf,
-    pub install: Directories,
     pub listen: Option<SocketAddr>,
 }
 
@@ -183,13 +177,7 @@ impl Options {
                 .filter(|name| !name.is_empty())
                 .ok_or(SettingsError::Missing("--node-name", "say which of the nodes this is"))?,
             nodes: given.source(&around.state_dir)?,
-            network: around.network,
-            socket: around.socket,
-            bpffs: around.bpffs,
-            state_dir: around.state_dir,
-            sysctl_dir: around.sysctl_dir,
-            install: around.install,
-            listen: around.listen,
+            around,
             expedite: given.expedite.unwrap_or(true),
             log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
         })
@@ -364,10 +352,10 @@ mod tests {
     #[test]
     fn defaults() {
         let settings = complete(least()).unwrap();
-        assert_eq!(settings.network, Network::default());
-        assert_eq!(settings.socket, Path::new("/run/podwire/agent.sock"));
-        assert_eq!(settings.bpffs, Path::new("/sys/fs/bpf/podwire"));
-        assert_eq!(settings.state_dir, Path::new("/run/podwire"));
+        assert_eq!(settings.around.network, Network::default());
+        assert_eq!(settings.around.socket, Path::new("/run/podwire/agent.sock"));
+        assert_eq!(settings.around.bpffs, Path::new("/sys/fs/bpf/podwire"));
+        assert_eq!(settings.around.state_dir, Path::new("/run/podwire"));
         assert!(settings.expedite);
     }
 
@@ -381,9 +369,9 @@ mod tests {
         };
         let settings = complete(options).unwrap();
         let here = std::env::current_dir().unwrap();
-        assert_eq!(settings.socket, here.join("run/agent.sock"));
-        assert_eq!(settings.bpffs, here.join("pins"));
-        assert_eq!(settings.state_dir, here.join("state"));
+        assert_eq!(settings.around.socket, here.join("run/agent.sock"));
+        assert_eq!(settings.around.bpffs, here.join("pins"));
+        assert_eq!(settings.around.state_dir, here.join("state"));
         assert_eq!(settings.nodes, Source::File(here.join("n.toml")));
         assert!(complete(Options { socket: Some("".into()), ..least() }).is_err());
     }
@@ -426,11 +414,11 @@ mod tests {
             Options { config: Some(file.clone()), uplink: vec!["eth1".to_owned()], ..least() };
         let settings = complete(options.clone()).unwrap();
         assert_eq!(settings.node_name, "a");
-        assert_eq!(settings.network.uplinks, ["eth1"]);
-        assert_eq!(settings.network.vxlan_port, 4789);
-        assert_eq!(settings.network.encapsulation, Encapsulation::Vxlan);
-        assert_eq!(settings.network.mtu, Some(1_400));
-        assert_eq!(settings.network.cluster_cidrs.len(), 1);
+        assert_eq!(settings.around.network.uplinks, ["eth1"]);
+        assert_eq!(settings.around.network.vxlan_port, 4789);
+        assert_eq!(settings.around.network.encapsulation, Encapsulation::Vxlan);
+        assert_eq!(settings.around.network.mtu, Some(1_400));
+        assert_eq!(settings.around.network.cluster_cidrs.len(), 1);
         std::fs::write(&file, "\nvxlan-prot = 1\n").unwrap();
         let error = complete(options).unwrap_err();
         assert!(error.contains("line 2") && error.contains("vxlan-prot"), "{error}");

@@ -15,7 +15,7 @@ use crate::model::{Attached, is_pod_interface};
 mod missing;
 
 /// End of the name of a file that is being written.
-pub const NEW: &str = "new";
+const NEW: &str = "new";
 /// In the state directory, as the next ones are.
 pub const LOCK_FILE: &str = "lock";
 /// The directory of the files of attachments.
@@ -221,6 +221,11 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     written.map_err(io_error("cannot write", path))
 }
 
+/// Whether [`write_whole`] of this file makes one with the name.
+pub(crate) fn is_or_becomes(name: &str, file: &str) -> bool {
+    name == file || Path::new(name) == Path::new(file).with_extension(NEW)
+}
+
 /// Makes the directory of the pins and locks it: two agents with one set of maps would undo each other.
 ///
 /// # Errors
@@ -271,14 +276,12 @@ pub fn lock_directory(directory: &Path) -> Result<Flock<File>, StoreError> {
 /// # Errors
 /// When a directory cannot be read.
 pub fn own_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let is_new = |name: &str, file: &str| Path::new(file).with_extension(NEW) == Path::new(name);
     let is_attachment = |name: &str| {
         let stem = [".json", ".new"].iter().find_map(|end| name.strip_suffix(end));
         stem.is_some_and(is_pod_interface)
     };
-    let is_list = |name: &str| {
-        [NODES_FILE, missing::FILE].iter().any(|file| *file == name || is_new(name, file))
-    };
+    let is_list =
+        |name: &str| [NODES_FILE, missing::FILE].iter().any(|file| is_or_becomes(name, file));
     let mut own = files::list(&directory.join(ATTACHMENTS), is_attachment)?;
     own.extend(files::list(directory, |name| name == ATTACHMENTS || is_list(name))?);
     own.extend(files::list(directory, |name| name == LOCK_FILE)?);

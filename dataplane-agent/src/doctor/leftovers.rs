@@ -187,25 +187,15 @@ fn rest(names: &[&str]) -> String {
 mod tests {
     use super::super::finding::Severity;
     use super::*;
+    use crate::fake;
     use crate::kernel::live::probe::firewall::Chain;
-    use crate::kernel::{Link, Medium};
 
     fn known(name: &str) -> &'static Known {
         KNOWN.iter().find(|known| known.name == name).unwrap()
     }
 
     fn device(name: &str) -> Device {
-        let link = Link {
-            name: name.to_owned(),
-            alias: String::new(),
-            ifindex: 3,
-            mac: dataplane_core::abi::Mac::default(),
-            mtu: 1500,
-            up: true,
-            unused: false,
-            medium: Medium::Ethernet,
-            addresses: Vec::new(),
-        };
+        let link = fake::link(name, 3, 1500, &[]);
         Device { link, vxlan_port: None, xdp: None }
     }
 

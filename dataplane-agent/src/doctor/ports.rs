@@ -252,20 +252,11 @@ fn between(tunnel: Option<u16>, listen: Option<SocketAddr>) -> Finding {
 mod tests {
     use super::super::finding::Severity;
     use super::*;
+    use crate::fake;
     use crate::kernel::Link;
 
     fn device(name: &str, vxlan_port: u16, up: bool) -> (String, Device) {
-        let link = Link {
-            name: name.to_owned(),
-            alias: String::new(),
-            ifindex: 3,
-            mac: dataplane_core::abi::Mac::default(),
-            mtu: 1500,
-            up,
-            unused: false,
-            medium: crate::kernel::Medium::Ethernet,
-            addresses: Vec::new(),
-        };
+        let link = Link { up, ..fake::link(name, 3, 1500, &[]) };
         (name.to_owned(), Device { link, vxlan_port: Some(vxlan_port), xdp: None })
     }
 

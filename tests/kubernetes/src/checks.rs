@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::wait::wait_until;
 
 use self::client::Party;
 use crate::cluster::Cluster;
@@ -20,7 +19,6 @@ use crate::report::Report;
 /// Namespace of all pods of the checks.
 const NAMESPACE: &str = "podwire-e2e";
 const PODS_TIME_MAX: Duration = Duration::from_secs(120);
-const END_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Makes pods, looks at them, removes them.
 pub(crate) fn run(cluster: &Cluster, report: &mut Report) -> Result<()> {
@@ -62,11 +60,6 @@ fn nothing_left(
         };
         ensure!(of_kind(during) > of_kind(before), "pods had no {kind}: {during:?}");
     }
-    wait_until("the end of the pods", END_TIME_MAX, || {
-        let now = cluster.kept()?;
-        let left: Vec<&String> = now.difference(before).collect();
-        ensure!(left.is_empty(), "left: {left:?}");
-        Ok(())
-    })?;
+    cluster.wait_until_kept(before)?;
     Ok(format!("{} interfaces, files, entries, links are gone", during.len() - before.len()))
 }

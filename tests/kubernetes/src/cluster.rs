@@ -21,6 +21,7 @@ use crate::report::Report;
 use crate::{dns, images, kubelet, programs, proxy};
 
 const READY_TIME_MAX: Duration = Duration::from_secs(120);
+const END_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// What to build.
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +175,16 @@ impl Cluster {
             all.extend(kept.into_iter().map(|what| format!("{}: {what}", node.name)));
         }
         Ok(all)
+    }
+
+    /// Waits until the pod network keeps no more than it did.
+    pub(crate) fn wait_until_kept(&self, before: &BTreeSet<String>) -> Result<()> {
+        wait_until("the end of what pods had", END_TIME_MAX, || {
+            let now = self.kept()?;
+            let left: Vec<&String> = now.difference(before).collect();
+            ensure!(left.is_empty(), "left: {left:?}");
+            Ok(())
+        })
     }
 
     /// Copies all logs to where they outlive the cluster, and returns that directory.

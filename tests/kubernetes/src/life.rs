@@ -5,17 +5,13 @@ mod agents;
 mod away;
 mod pods;
 
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use harness::flow::nothing_is_lost;
-use harness::wait::wait_until;
 
 use self::pods::LifePod;
 use crate::cluster::Cluster;
 use crate::report::Report;
 
-const END_TIME_MAX: Duration = Duration::from_secs(120);
 /// How often agents are killed.
 const KILLS: usize = 20;
 
@@ -33,12 +29,7 @@ pub(crate) fn run(cluster: &mut Cluster, report: &mut Report) -> Result<()> {
     }
     report.check("nothing of these pods is left", || {
         pods::remove(cluster)?;
-        wait_until("the end of the pods", END_TIME_MAX, || {
-            let now = cluster.kept()?;
-            let left: Vec<&String> = now.difference(&before).collect();
-            ensure!(left.is_empty(), "left: {left:?}");
-            Ok(())
-        })?;
+        cluster.wait_until_kept(&before)?;
         Ok("interfaces, files, entries and links are gone".to_owned())
     });
     report.check("a node is deleted and comes back", || away::node_object(cluster));

@@ -76,7 +76,7 @@ pub fn links(bpffs: &Path) -> Result<Vec<PinnedLink>, KernelError> {
 /// When it cannot, with what the agent would say.
 pub fn check(bpffs: &Path) -> Result<(), KernelError> {
     let pins = Pins(bpffs.to_path_buf());
-    if !["programs", "maps", "links"].iter().all(|name| pins.0.join(name).is_dir()) {
+    if !bpf::DIRECTORIES.iter().all(|name| pins.0.join(name).is_dir()) {
         return Ok(());
     }
     bpf::refuse_foreign_files(&pins)?;
