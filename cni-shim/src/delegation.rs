@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,6 +11,9 @@ use crate::error::{DELEGATE, failure};
 use crate::names::Attachment;
 use crate::protocol::Failure;
 
+/// For one call of a delegated plugin. An ADD that it fails and the DEL that undoes it take less than others wait for
+/// the lock of the attachment.
+pub const DELEGATE_TIME_MAX: Duration = Duration::from_secs(20);
 /// Of what a plugin says that is no error document.
 const EXCERPT_CHARS_MAX: usize = 500;
 
@@ -58,6 +62,12 @@ impl Delegation {
             .take(EXCERPT_CHARS_MAX)
             .collect();
         Err(self.failed(&format!("{}, without an error document: {}", output.status, said.trim())))
+    }
+
+    /// The plugin has not answered a verb in [`DELEGATE_TIME_MAX`].
+    pub fn late(&self, verb: &str) -> Failure {
+        let limit = DELEGATE_TIME_MAX.as_secs();
+        self.failed(&format!("its {verb} took more than {limit} s, and was ended"))
     }
 
     /// The plugin cannot be run, or does not do what a plugin does.

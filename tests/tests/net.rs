@@ -6,6 +6,7 @@ mod net {
     mod calls;
     mod check;
     mod conformance;
+    mod delegates;
     mod deleted;
     mod doctor;
     mod every_call;

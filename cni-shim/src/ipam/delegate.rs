@@ -1,13 +1,19 @@
 //! A delegated plugin as a program.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::lease::{self, Lease};
-use crate::delegation::Delegation;
+use crate::delegation::{DELEGATE_TIME_MAX, Delegation};
 use crate::error::{Context as _, DECODE, INVALID_ENVIRONMENT, failure};
 use crate::protocol::Failure;
 use crate::request::{Config, Environment};
@@ -60,23 +66,83 @@ impl Delegate {
     }
 
     /// Runs it with our environment and input; what it says to people reaches them.
+    ///
+    /// It ends when we end, and when its time is up: it holds a lock that others may wait for.
     pub(super) fn run(&self, verb: &str) -> Result<Vec<u8>, Failure> {
-        let output = self.output(verb, &self.found.plugin);
-        let output = output.map_err(|error| self.found.failed(&error.to_string()))?;
-        self.found.answer(output)
+        let child = self.start(verb).map_err(|error| self.found.failed(&error.to_string()))?;
+        match self.talk(child, DELEGATE_TIME_MAX) {
+            Ok(Some(output)) => self.found.answer(output),
+            Ok(None) => Err(self.found.late(verb)),
+            Err(error) => Err(self.found.failed(&error.to_string())),
+        }
     }
 
-    fn output(&self, verb: &str, plugin: &Path) -> std::io::Result<std::process::Output> {
-        let mut child = Command::new(plugin)
-            .env("CNI_COMMAND", verb)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // One that fails may end without reading.
-            let _ = stdin.write_all(&self.input);
-        }
-        child.wait_with_output()
+    fn start(&self, verb: &str) -> io::Result<Child> {
+        let mut command = Command::new(&self.found.plugin);
+        command.env("CNI_COMMAND", verb).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A group of its own, with what it starts itself.
+        command.stderr(Stdio::inherit()).process_group(0);
+        // SAFETY: between fork and exec only a system call is made; nothing is allocated or locked.
+        unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+        command.spawn()
+    }
+
+    /// What it says; nothing if it has not ended within the limit, and was killed with its group.
+    fn talk(&self, mut child: Child, limit: Duration) -> io::Result<Option<Output>> {
+        let group = i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)?;
+        let (done, ended) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let watch = scope.spawn(move || {
+                let late = ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+                // That it has ended just now is no error.
+                if late { killpg(group, Signal::SIGKILL).is_ok() } else { false }
+            });
+            if let Some(mut stdin) = child.stdin.take() {
+                // One that fails may end without reading.
+                let _ = stdin.write_all(&self.input);
+            }
+            let output = child.wait_with_output();
+            drop(done);
+            let late = watch.join().unwrap_or(false);
+            output.map(|output| (!late).then_some(output))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    const NEVER: Duration = Duration::from_secs(600);
+
+    /// A plugin that is a script.
+    fn run(script: &str, limit: Duration) -> Option<Output> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let plugin = directory.path().join("plugin");
+        std::fs::write(&plugin, format!("#!/bin/sh\n{script}\n")).expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&plugin, mode).expect("executable");
+        let found =
+            Delegation { plugin, path: "/".into(), args: String::new(), config: Value::Null };
+        let delegate = Delegate { found, input: vec![b' '; 1 << 20] };
+        delegate.talk(delegate.start("ADD").expect("started"), limit).expect("an end")
+    }
+
+    #[test]
+    fn one_that_answers_is_heard() {
+        let output = run("cat > /dev/null; echo $CNI_COMMAND", NEVER).expect("in time");
+        assert_eq!(output.stdout, b"ADD\n");
+        let output = run("exit 3", NEVER).expect("in time");
+        assert_eq!(output.status.code(), Some(3), "it has not read its input");
+    }
+
+    /// It neither reads nor writes, and has a child that has its output.
+    #[test]
+    fn one_that_hangs_is_killed_with_what_it_started() {
+        let start = Instant::now();
+        assert!(run("sleep 1000 & sleep 1000", Duration::from_millis(100)).is_none());
+        assert!(start.elapsed() < NEVER);
     }
 }

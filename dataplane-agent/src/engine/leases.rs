@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
-use cni_shim::delegation::Delegation;
+use cni_shim::delegation::{DELEGATE_TIME_MAX, Delegation};
 use cni_shim::names::Attachment;
 use cni_shim::protocol::{Collected, Failure, Reply};
 use tokio::io::AsyncWriteExt as _;
@@ -19,8 +18,6 @@ use super::Engine;
 use crate::failure;
 use crate::kernel::Kernel;
 
-/// For one call of a delegated plugin.
-const DEL_TIME_MAX: Duration = Duration::from_secs(20);
 /// Of one plugin at the same time.
 const CALLS_MAX: usize = 4;
 
@@ -152,12 +149,10 @@ impl<K: Kernel> Engine<K> {
 }
 
 async fn del(delegation: &Delegation, attachment: &Attachment) -> Result<(), Failure> {
-    match timeout(DEL_TIME_MAX, run(delegation, attachment)).await {
+    match timeout(DELEGATE_TIME_MAX, run(delegation, attachment)).await {
         Ok(Ok(output)) => delegation.answer(output).map(drop),
         Ok(Err(error)) => Err(delegation.failed(&error.to_string())),
-        Err(_) => {
-            Err(delegation.failed(&format!("DEL took more than {} s", DEL_TIME_MAX.as_secs())))
-        }
+        Err(_) => Err(delegation.late("DEL")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,10 +28,10 @@ const SWEEP_TIME_MAX: Duration = Duration::from_secs(100);
 const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
 const INVALID_CONFIG: u64 = 7;
 const ADDRESS_IN_USE: u64 = 110;
-const DELEGATE: u64 = 111;
+pub(crate) const DELEGATE: u64 = 111;
 
 /// With addresses of the pod networks that the node with this number has.
-fn host_local(node: &Node, number: u8) -> Value {
+pub(crate) fn host_local(node: &Node, number: u8) -> Value {
     let mut configuration = plain(node);
     configuration["ipam"] = host_local_ranges(node, number);
     configuration
@@ -49,7 +49,7 @@ pub(crate) fn host_local_ranges(node: &Node, number: impl std::fmt::Display) -> 
 }
 
 /// The addresses that files of `host-local` reserve.
-fn leases(node: &Node) -> Result<BTreeSet<IpAddr>> {
+pub(crate) fn leases(node: &Node) -> Result<BTreeSet<IpAddr>> {
     let directory = node.directory.join("leases/podwire");
     if !directory.exists() {
         return Ok(BTreeSet::new());
@@ -61,14 +61,14 @@ fn leases(node: &Node) -> Result<BTreeSet<IpAddr>> {
     Ok(leases)
 }
 
-fn ensure_nothing_is_left(node: &Node, pod: &Pod) -> Result<()> {
+pub(crate) fn ensure_nothing_is_left(node: &Node, pod: &Pod) -> Result<()> {
     traces::ensure_none(node, pod)?;
     let left = leases(node)?;
     ensure!(left.is_empty(), "leases: {left:?}");
     Ok(())
 }
 
-fn call(
+pub(crate) fn call(
     pod: &Pod,
     verb: &str,
     configuration: &Value,
@@ -337,65 +337,6 @@ fn the_agent_gives_back_the_leases_that_nobody_does() {
         traces::wait_for_none(node, SWEEP_TIME_MAX)?;
         ensure_nothing_is_left(node, &deleted)
     });
-}
-
-/// As `host-local`, but its ADD kills the plugin that called it, and goes on when it may.
-const SLOW: &str = r#"#!/bin/sh
-configuration=$(cat)
-if [ "$CNI_COMMAND" = ADD ]; then
-    kill -9 $PPID
-    read -r _ < "${0%/*}/go"
-fi
-printf %s "$configuration" | /usr/lib/cni/host-local
-"#;
-
-/// Else the lease would come when DEL has been and gone.
-#[test]
-fn del_waits_for_a_delegated_plugin_that_outlives_its_caller() {
-    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
-        let node = cluster.node(1);
-        let directory = node.directory.join("slow");
-        fs::create_dir(&directory)?;
-        let (plugin, go) = (directory.join("slow"), directory.join("go"));
-        fs::write(&plugin, SLOW)?;
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
-        command::run(Command::new("mkfifo").arg(&go))?;
-        let mut configuration = host_local(node, 1);
-        configuration["ipam"]["type"] = "slow".into();
-        let pod = node.bare_pod()?;
-        let path = directory.to_string_lossy().into_owned();
-        let environment = [("CNI_PATH", path.as_str())];
-        let netns = pod.netns();
-        let add = CniCall { command: "ADD", container_id: &pod.container_id, netns: &netns };
-        let mut add = node.cni_command(&add);
-        let added = command::run_apart(
-            add.envs(environment),
-            &configuration.to_string(),
-            &directory.join("output"),
-        )?;
-        ensure!(!added.success(), "it was not killed");
-        ensure!(leases(node)?.is_empty(), "too early");
-        ensure!(locks_held(node)? == 1, "DEL would not wait");
-        std::thread::scope(|scope| {
-            let del = scope.spawn(|| call(&pod, "DEL", &configuration, &environment));
-            fs::write(&go, "")?;
-            let deleted = del.join().expect("a thread")?;
-            deleted.map_err(|error| anyhow!("DEL: {error}"))?;
-            ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
-            ensure_nothing_is_left(node, &pod)
-        })
-    });
-}
-
-/// How many of the locks of attachments somebody holds.
-fn locks_held(node: &Node) -> Result<usize> {
-    let held = fs::read_to_string("/proc/locks")?;
-    let mut count = 0;
-    for entry in fs::read_dir(node.directory.join("locks"))? {
-        let place = format!(":{} 0 EOF", entry?.metadata()?.ino());
-        count += held.lines().filter(|line| line.ends_with(&place)).count();
-    }
-    Ok(count)
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! Delegated plugins that hang, and those whose caller is killed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::Value;
+use tests::cluster::{Cluster, Mode};
+use tests::command;
+use tests::node::{CniCall, Node};
+use tests::pod::Pod;
+
+use super::ipam::{DELEGATE, call, ensure_nothing_is_left, host_local, leases};
+
+/// A shell's part of what `host-local` does.
+const ANSWER: &str = r#"#!/bin/sh
+configuration=$(cat)
+answer() {
+    printf %s "$configuration" | /usr/lib/cni/host-local
+}
+"#;
+
+/// Its ADD has a child that kills the plugin that called it, and goes on when it may.
+const LEAVES_A_CHILD: &str = r#"
+if [ "$CNI_COMMAND" = ADD ]; then
+    (
+        kill -9 $PPID
+        read -r _ < "${0%/*}/go"
+        answer
+    ) &
+    wait
+else
+    answer
+fi
+"#;
+
+/// Its ADD takes a lease and does not end.
+const HANGS: &str = r#"
+answer
+[ "$CNI_COMMAND" != ADD ] || read -r _ < "${0%/*}/go"
+"#;
+
+/// Its ADD takes a lease, kills the plugin that called it, and does not end.
+const HANGS_ALONE: &str = r#"
+answer
+[ "$CNI_COMMAND" != ADD ] || { kill -9 $PPID; read -r _ < "${0%/*}/go"; }
+"#;
+
+/// A node's delegated plugin.
+struct Delegate<'a> {
+    node: &'a Node,
+    path: String,
+    configuration: Value,
+}
+
+impl<'a> Delegate<'a> {
+    fn new(node: &'a Node, script: &str) -> Result<Self> {
+        let directory = node.directory.join("delegate");
+        fs::create_dir(&directory)?;
+        let plugin = directory.join("delegate");
+        fs::write(&plugin, format!("{ANSWER}{script}"))?;
+        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+        command::run(Command::new("mkfifo").arg(directory.join("go")))?;
+        let mut configuration = host_local(node, 1);
+        configuration["ipam"]["type"] = "delegate".into();
+        Ok(Self { node, path: directory.to_string_lossy().into_owned(), configuration })
+    }
+
+    fn call(&self, pod: &Pod, verb: &str) -> Result<Result<Value, Value>> {
+        call(pod, verb, &self.configuration, &[("CNI_PATH", &self.path)])
+    }
+
+    /// An ADD that is killed; what it has started may go on.
+    fn killed_add(&self, pod: &Pod) -> Result<ExitStatus> {
+        let netns = pod.netns();
+        let add = CniCall { command: "ADD", container_id: &pod.container_id, netns: &netns };
+        let mut add = self.node.cni_command(&add);
+        add.env("CNI_PATH", &self.path);
+        let output = self.node.directory.join("delegate/output");
+        command::run_apart(&mut add, &self.configuration.to_string(), &output)
+    }
+
+    fn go(&self) -> Result<()> {
+        Ok(fs::write(self.node.directory.join("delegate/go"), "")?)
+    }
+}
+
+/// How many of the locks of attachments somebody holds.
+fn locks_held(node: &Node) -> Result<usize> {
+    let held = fs::read_to_string("/proc/locks")?;
+    let mut count = 0;
+    for entry in fs::read_dir(node.directory.join("locks"))? {
+        let place = format!(":{} 0 EOF", entry?.metadata()?.ino());
+        count += held.lines().filter(|line| line.ends_with(&place)).count();
+    }
+    Ok(count)
+}
+
+/// Else the lease would come when DEL has been and gone.
+#[test]
+fn del_waits_for_what_a_delegated_plugin_has_left_behind() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let delegate = Delegate::new(node, LEAVES_A_CHILD)?;
+        let pod = node.bare_pod()?;
+        ensure!(!delegate.killed_add(&pod)?.success(), "it was not killed");
+        ensure!(leases(node)?.is_empty(), "too early");
+        ensure!(locks_held(node)? == 1, "DEL would not wait");
+        std::thread::scope(|scope| {
+            let del = scope.spawn(|| delegate.call(&pod, "DEL"));
+            delegate.go()?;
+            let deleted = del.join().expect("a thread")?;
+            deleted.map_err(|error| anyhow!("DEL: {error}"))?;
+            ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
+            ensure_nothing_is_left(node, &pod)
+        })
+    });
+}
+
+/// Else it would hold the lock for ever, for which other attachments wait, too.
+#[test]
+fn a_delegated_plugin_that_hangs_ends_with_its_caller() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let delegate = Delegate::new(node, HANGS_ALONE)?;
+        let pod = node.bare_pod()?;
+        ensure!(!delegate.killed_add(&pod)?.success(), "it was not killed");
+        let deleted = delegate.call(&pod, "DEL")?;
+        deleted.map_err(|error| anyhow!("DEL: {error}"))?;
+        ensure!(locks_held(node)? == 0, "somebody holds the lock");
+        ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
+        ensure_nothing_is_left(node, &pod)
+    });
+}
+
+#[test]
+fn an_add_whose_delegated_plugin_hangs_fails_and_leaves_nothing() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let delegate = Delegate::new(node, HANGS)?;
+        let pod = node.bare_pod()?;
+        let error = delegate.call(&pod, "ADD")?.err().context("ADD succeeded")?;
+        ensure!(error["code"] == DELEGATE, "{error}");
+        ensure!(error["details"].as_str().is_some_and(|text| text.contains("ADD took more than")));
+        ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
+        ensure!(locks_held(node)? == 0, "somebody holds the lock");
+        ensure_nothing_is_left(node, &pod)
+    });
+}
