@@ -47,32 +47,57 @@ pub(crate) fn plugin_file(socket: &Path) -> Result<PluginFile, Failure> {
 ///
 /// One that goes away in the middle is asked again when it is back: each call may come twice.
 pub(crate) fn ask(socket: &Path, call: Call, patience: Duration) -> Result<Reply, Failure> {
-    let reply = converse(socket, call, patience)?;
-    if let Reply::Failed(failure) = reply { Err(failure) } else { Ok(reply) }
+    Question::send(socket, call).answer(patience)
 }
 
 /// Asks the agent once. An error is that of the way to it; what it refuses is a reply.
 pub(crate) fn ask_once(socket: &Path, call: Call) -> Result<Reply, Failure> {
-    converse(socket, call, Duration::ZERO)
+    Question::send(socket, call).reply(Duration::ZERO)
 }
 
-fn converse(socket: &Path, call: Call, patience: Duration) -> Result<Reply, Failure> {
-    let deadline = Instant::now() + patience;
-    let request = Request { version: PROTOCOL_VERSION, call };
-    loop {
-        match exchange(socket, &request) {
-            Ok(reply) => return Ok(reply),
-            Err(MessageError::Io(error)) if is_time_over(&error) || Instant::now() >= deadline => {
-                return Err(no_answer(socket, &error));
+/// A question that the agent works on while its asker does something else.
+#[must_use = "the agent does what it is asked, whether or not somebody hears its answer"]
+pub(crate) struct Question<'a> {
+    socket: &'a Path,
+    request: Request,
+    sent: Result<UnixStream, MessageError>,
+}
+
+impl<'a> Question<'a> {
+    /// Sends it. That the agent is away shows when its answer is waited for.
+    pub(crate) fn send(socket: &'a Path, call: Call) -> Self {
+        let request = Request { version: PROTOCOL_VERSION, call };
+        let sent = send(socket, &request);
+        Self { socket, request, sent }
+    }
+
+    /// As [`ask`].
+    pub(crate) fn answer(self, patience: Duration) -> Result<Reply, Failure> {
+        let reply = self.reply(patience)?;
+        if let Reply::Failed(failure) = reply { Err(failure) } else { Ok(reply) }
+    }
+
+    fn reply(self, patience: Duration) -> Result<Reply, Failure> {
+        let Self { socket, request, mut sent } = self;
+        let deadline = Instant::now() + patience;
+        loop {
+            match sent.and_then(|mut stream| protocol::read(&mut stream)) {
+                Ok(reply) => return Ok(reply),
+                Err(MessageError::Io(error))
+                    if is_time_over(&error) || Instant::now() >= deadline =>
+                {
+                    return Err(no_answer(socket, &error));
+                }
+                Err(MessageError::Io(_)) => thread::sleep(RETRY_STEP),
+                Err(error @ (MessageError::TooLong(_) | MessageError::Json(_))) => {
+                    return Err(failure(
+                        PROTOCOL,
+                        format!("what answers on {} is no agent of this release", socket.display()),
+                        format!("{error}: install plugin and agent from the same release"),
+                    ));
+                }
             }
-            Err(MessageError::Io(_)) => thread::sleep(RETRY_STEP),
-            Err(error @ (MessageError::TooLong(_) | MessageError::Json(_))) => {
-                return Err(failure(
-                    PROTOCOL,
-                    format!("what answers on {} is no agent of this release", socket.display()),
-                    format!("{error}: install plugin and agent from the same release"),
-                ));
-            }
+            sent = send(socket, &request);
         }
     }
 }
@@ -88,12 +113,12 @@ pub(crate) fn away(socket: &Path) -> Duration {
     modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
 }
 
-fn exchange(socket: &Path, request: &Request) -> Result<Reply, MessageError> {
+fn send(socket: &Path, request: &Request) -> Result<UnixStream, MessageError> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     stream.set_write_timeout(Some(ANSWER_MAX))?;
     protocol::write(&mut stream, request)?;
-    protocol::read(&mut stream)
+    Ok(stream)
 }
 
 fn is_time_over(error: &io::Error) -> bool {

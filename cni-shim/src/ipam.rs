@@ -68,20 +68,31 @@ impl Ipam {
         })
     }
 
-    /// Gets addresses; `ask` asks the agent. Sets `leased` when there may be a lease from then on.
+    /// What the agent is asked for first.
+    ///
+    /// # Errors
+    /// When the configuration of the delegated plugin is no document.
+    pub(crate) fn first_source(&self) -> Result<Source, Failure> {
+        Ok(match self {
+            Self::Pools(requested) => Source::Pools(requested.clone()),
+            Self::Delegate(delegate) => Source::Announced(Box::new(delegate.delegation()?)),
+        })
+    }
+
+    /// Gets addresses, when the agent has given this to [`Self::first_source`]; `ask` asks it again. Sets
+    /// `leased` when there may be a lease from then on.
     pub(crate) fn obtain(
         &self,
+        first: Added,
         ask: impl Fn(Source) -> Result<Added, Failure>,
         leased: &mut bool,
     ) -> Result<Given, Failure> {
         match self {
-            Self::Pools(requested) => {
-                let added = ask(Source::Pools(requested.clone()))?;
-                let routes = lease::default_routes(&added.addresses);
-                Ok(Given::new(added, routes, Value::Null))
+            Self::Pools(_) => {
+                let routes = lease::default_routes(&first.addresses);
+                Ok(Given::new(first, routes, Value::Null))
             }
             Self::Delegate(delegate) => {
-                ask(Source::Announced(Box::new(delegate.delegation()?)))?;
                 fault::done(fault::ANNOUNCED);
                 *leased = true;
                 let lease = delegate.add()?;

@@ -8,7 +8,9 @@ mod route;
 mod socket;
 mod syscall;
 
-pub(crate) use bpf::{attach, check_pins, pod_entry, programs, remove_link_pins, renamed};
+pub(crate) use bpf::{
+    Program, attach, check_pins, open_program, pod_entry, programs, remove_link_pins, renamed,
+};
 pub(crate) use facts::{PodFacts, RouteFacts};
 pub(crate) use namespace::{inside, open_namespace};
 pub(crate) use netlink::{LinkFacts, Made, Netlink, Pair};

@@ -273,12 +273,12 @@ fn links(
         want(&uplink.name, LinkHook::Ingress, PROGRAM_FROM_NET);
     }
     for (name, attached) in &model.attachments {
-        if exists(observed, name, attached.ifindex) {
+        if observed.interfaces.get(name).is_some_and(|link| is_made(link, attached.ifindex)) {
             want(name, LinkHook::Ingress, PROGRAM_FROM_POD);
             want(name, LinkHook::Egress, PROGRAM_TO_POD);
         }
     }
-    // The plugin attaches before it asks, and detaches after: what is not ours to judge stays.
+    // The plugin attaches before or while it asks, and detaches after: what is not ours to judge stays.
     for ((name, hook), program) in &observed.state.links {
         if is_pod_interface(name) && !model.released.contains(name) {
             let key = (name.clone(), *hook);
@@ -286,6 +286,11 @@ fn links(
         }
     }
     links
+}
+
+/// Until a packet can pass for the first time, the plugin is at it: it attaches by itself.
+fn is_made(link: &Link, ifindex: u32) -> bool {
+    link.ifindex == ifindex && !link.unused
 }
 
 fn exists(observed: &Observed, name: &str, ifindex: u32) -> bool {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use cni_shim::protocol::{Call, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::leases::Leases;
@@ -187,7 +188,11 @@ impl<K: Kernel> Engine<K> {
             let soon = Instant::now() + DEBOUNCE;
             tokio::select! {
                 _ = &mut inputs.stop => return,
-                Some(command) = inputs.commands.recv() => self.serve(command).await,
+                Some(command) = inputs.commands.recv() => {
+                    self.serve(command).await;
+                    // The reply goes out first: a pod waits for it.
+                    yield_now().await;
+                }
                 Some(news) = inputs.nodes.recv() => {
                     self.take_nodes(news);
                     due = due.min(soon);

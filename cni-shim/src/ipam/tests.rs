@@ -126,7 +126,8 @@ fn lease_of(ipam: &Ipam, refuse: bool) -> (Result<Given, Failure>, Vec<Source>, 
         }
     };
     let mut leased = false;
-    let given = ipam.obtain(ask, &mut leased);
+    let first = ask(ipam.first_source().expect("a question")).expect("an answer");
+    let given = ipam.obtain(first, ask, &mut leased);
     (given, asked.into_inner(), leased)
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
@@ -24,18 +24,37 @@ const fn program_of(hook: Hook) -> (&'static str, TcAttachType) {
     }
 }
 
-/// Attaches the pinned program of a hook and pins the link; the program's kernel id.
-pub(crate) fn attach(pins: &Pins, ifname: &str, ifindex: u32, hook: Hook) -> Result<u32, Failure> {
-    let (name, _) = program_of(hook);
-    let path = pins.program(name);
-    let what = || format!("attach {name} to {ifname}");
-    let program = match syscall::open(&path) {
+/// The pinned program of a hook.
+pub(crate) struct Program {
+    hook: Hook,
+    file: OwnedFd,
+    /// The kernel's number of it.
+    pub(crate) id: u32,
+}
+
+/// Opens the program of a hook.
+pub(crate) fn open_program(pins: &Pins, hook: Hook) -> Result<Program, Failure> {
+    let path = pins.program(program_of(hook).0);
+    let what = || format!("open {}", path.display());
+    let file = match syscall::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing(&path)),
         result => result.context(KERNEL, what)?,
     };
-    let id = syscall::program_id(program.as_fd()).context(KERNEL, what)?;
-    let link = syscall::attach(program.as_fd(), ifindex, hook).context(KERNEL, what)?;
-    let pin = pins.link(ifname, hook);
+    let id = syscall::program_id(file.as_fd()).context(KERNEL, what)?;
+    Ok(Program { hook, file, id })
+}
+
+/// Attaches a program to an interface and pins the link.
+pub(crate) fn attach(
+    pins: &Pins,
+    program: &Program,
+    ifname: &str,
+    ifindex: u32,
+) -> Result<(), Failure> {
+    let Program { hook, file, .. } = program;
+    let what = || format!("attach {} to {ifname}", program_of(*hook).0);
+    let link = syscall::attach(file.as_fd(), ifindex, *hook).context(KERNEL, what)?;
+    let pin = pins.link(ifname, *hook);
     let pinned = match syscall::pin(link.as_fd(), &pin) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             // It belongs to an interface that is gone: the new one was made just now.
@@ -44,8 +63,7 @@ pub(crate) fn attach(pins: &Pins, ifname: &str, ifindex: u32, hook: Hook) -> Res
         }
         result => result,
     };
-    pinned.context(KERNEL, || format!("pin {}", pin.display()))?;
-    Ok(id)
+    pinned.context(KERNEL, || format!("pin {}", pin.display()))
 }
 
 /// Looks whether all programs and maps are pinned.

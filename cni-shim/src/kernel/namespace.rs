@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::linux::fs::MetadataExt as _;
 use std::path::Path;
-use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -15,6 +14,8 @@ use crate::protocol::Failure;
 
 /// `NSFS_MAGIC` (linux/magic.h): files that are namespaces.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
+/// Of the thread: whoever is in another one is not taken for the first.
+const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// Opens the namespace of `CNI_NETNS`, which must be one, and not our own.
 pub(crate) fn open_namespace(path: &Path) -> Result<File, Failure> {
@@ -27,7 +28,7 @@ pub(crate) fn open_namespace(path: &Path) -> Result<File, Failure> {
             "it must be a file such as /run/netns/NAME or /proc/PID/ns/net",
         ));
     }
-    let own = std::fs::metadata("/proc/self/ns/net").context(KERNEL, what)?;
+    let own = std::fs::metadata(OWN_NAMESPACE).context(KERNEL, what)?;
     let given = file.metadata().context(KERNEL, what)?;
     if (own.st_dev(), own.st_ino()) == (given.st_dev(), given.st_ino()) {
         return Err(failure(
@@ -39,20 +40,19 @@ pub(crate) fn open_namespace(path: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// Does some work in a namespace, on a thread that ends there: the caller's stays where it is. The socket
-/// is of that namespace wherever it is used.
-pub(crate) fn inside<T: Send>(
+/// Does some work in a namespace, and comes back. The socket is of that namespace wherever it is used.
+///
+/// A thread that ends there would not have to come back; but the plugin has one, and another is made, woken and
+/// waited for in a third of the time that all of the work takes.
+pub(crate) fn inside<T>(
     namespace: &File,
-    work: impl FnOnce(Netlink) -> Result<T, Failure> + Send,
+    work: impl FnOnce(Netlink) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
-                .context(KERNEL, || "enter the container's namespace".into())?;
-            work(Netlink::open()?)
-        });
-        thread.join().unwrap_or_else(|_| {
-            Err(failure(KERNEL, "work in the container's namespace failed", "the thread panicked"))
-        })
-    })
+    let what = || "enter the container's namespace".to_owned();
+    let own = File::open(OWN_NAMESPACE).context(KERNEL, what)?;
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).context(KERNEL, what)?;
+    let done = Netlink::open().and_then(work);
+    let back = setns(own.as_fd(), CloneFlags::CLONE_NEWNET);
+    back.context(KERNEL, || "leave the container's namespace".into())?;
+    done
 }

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::agent::{self, AGENT_WAIT_MAX};
+use crate::agent::{self, AGENT_WAIT_MAX, Question};
 use crate::error::{ALREADY_ATTACHED, failure};
 use crate::fault;
 use crate::grace::Expedited;
 use crate::ipam::{self, Given, Ipam};
-use crate::kernel::{self, Made, Netlink, Pair};
+use crate::kernel::{self, Made, Netlink, Pair, Program};
 use crate::names::{Attachment, Hook, Pins};
 use crate::protocol::{AddCall, Added, Call, DelCall, Failure, Reply, Source};
 use crate::request::{Config, Environment};
@@ -41,9 +41,9 @@ struct Progress {
 ///
 /// 1. Take the lock of the attachment.
 /// 2. Make the veth, the pod's end in its namespace, both ends down.
-/// 3. Attach the pinned programs, links pinned.
-/// 4. Ask the agent: from its answer on, the pod's addresses are in the map. A delegated plugin is called
-///    between two questions.
+/// 3. Ask the agent, and attach the pinned programs, links pinned, while it works.
+/// 4. Take its answer: from then on the pod's addresses are in the map. A delegated plugin is called between two
+///    questions.
 /// 5. Configure the pod's end.
 /// 6. Host end up: before that no packet passes.
 pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResult, Failure> {
@@ -113,17 +113,20 @@ fn attach(
     let (ifname, host_ifname) = (&job.attachment.ifname, &job.host_ifname);
     netlink.name_host_end(host_ifname, pair, &job.alias())?;
     fault::done(fault::LINK_NAMED);
-    let index = pair.host_ifindex;
-    let expedited = Expedited::begin(job.expedite);
-    let ingress = kernel::attach(&job.pins, host_ifname, index, Hook::Ingress)?; // 3
-    fault::done(fault::INGRESS);
-    let egress = kernel::attach(&job.pins, host_ifname, index, Hook::Egress)?;
-    drop(expedited);
-    fault::done(fault::EGRESS);
+    let programs = [Hook::Ingress, Hook::Egress].map(|hook| kernel::open_program(&job.pins, hook));
+    let [ingress, egress] = programs;
+    let (ingress, egress) = (ingress?, egress?);
+    let call = |source| job.call(pair, [ingress.id, egress.id], source);
     progress.asked = true;
-    let ask = |source| job.ask(pair, [ingress, egress], source);
-    let given = job.ipam.obtain(ask, &mut progress.leased)?; // 4
-    fault::done(fault::AGENT_ASKED);
+    let question = Question::send(&job.socket, call(job.ipam.first_source()?)); // 3
+    fault::done(fault::ASKED);
+    let attached = job.attach(pair, &ingress, &egress);
+    // It is heard whatever comes: what undoes it must not overtake it.
+    let answer = question.answer(AGENT_WAIT_MAX);
+    attached?;
+    let ask = |source| added(agent::ask(&job.socket, call(source), AGENT_WAIT_MAX)?);
+    let given = job.ipam.obtain(added(answer?)?, ask, &mut progress.leased)?; // 4
+    fault::done(fault::ANSWERED);
     let (held, inside) = kernel::inside(&job.netns, |inside| {
         let Given { addresses, routes, mtu, .. } = &given;
         Ok((inside.configure_pod(ifname, pair, addresses, routes, *mtu)?, inside)) // 5
@@ -190,8 +193,17 @@ impl Job {
         self.attachment.alias(&self.network, who)
     }
 
-    fn ask(&self, pair: &Pair, program_ids: [u32; 2], source: Source) -> Result<Added, Failure> {
-        let call = AddCall {
+    fn attach(&self, pair: &Pair, ingress: &Program, egress: &Program) -> Result<(), Failure> {
+        let _expedited = Expedited::begin(self.expedite);
+        kernel::attach(&self.pins, ingress, &self.host_ifname, pair.host_ifindex)?;
+        fault::done(fault::INGRESS);
+        kernel::attach(&self.pins, egress, &self.host_ifname, pair.host_ifindex)?;
+        fault::done(fault::EGRESS);
+        Ok(())
+    }
+
+    fn call(&self, pair: &Pair, program_ids: [u32; 2], source: Source) -> Call {
+        Call::Add(Box::new(AddCall {
             attachment: self.attachment.clone(),
             network: self.network.clone(),
             netns: self.netns_path.clone(),
@@ -201,8 +213,10 @@ impl Job {
             pod_mac: pair.pod_mac,
             program_ids,
             source,
-        };
-        let reply = agent::ask(&self.socket, Call::Add(Box::new(call)), AGENT_WAIT_MAX)?;
-        if let Reply::Added(added) = reply { Ok(added) } else { Err(agent::unfit(&reply)) }
+        }))
     }
+}
+
+fn added(reply: Reply) -> Result<Added, Failure> {
+    if let Reply::Added(added) = reply { Ok(added) } else { Err(agent::unfit(&reply)) }
 }

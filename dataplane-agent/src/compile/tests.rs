@@ -326,10 +326,19 @@ fn pods_older_than_the_networks_of_the_node_keep_the_world() {
 #[test]
 fn links_of_pods_in_the_making_stay_and_released_ones_go() {
     let (mut model, mut observed) = with(Encapsulation::Direct);
-    let name = fake::attached("c1", 20, "10.244.1.5", 7).attachment.host_ifname();
+    let attached = fake::attached("c1", 20, "10.244.1.5", 7);
+    let name = attached.attachment.host_ifname();
     let key = (name.clone(), LinkHook::Ingress);
     observed.state.links.insert(key.clone(), PROGRAM_FROM_POD.to_owned());
     assert!(compile(&model, &observed).state.links.contains_key(&key));
+    // The plugin attaches while the agent works for it.
+    model.attachments.insert(name.clone(), attached);
+    let mut link = fake::link(&name, 20, 1_500, &[]);
+    link.unused = true;
+    observed.interfaces.insert(name.clone(), link);
+    let links = compile(&model, &observed).state.links;
+    assert!(links.contains_key(&key) && !links.contains_key(&(name.clone(), LinkHook::Egress)));
+    model.attachments.remove(&name);
     model.released.insert(name);
     assert!(!compile(&model, &observed).state.links.contains_key(&key));
 }
