@@ -29,6 +29,14 @@ pub fn fault_plugin() -> Result<PathBuf> {
     find("PODWIRE_FAULT_PLUGIN", "podwire-fault", how)
 }
 
+/// The work commands: `PODWIRE_XTASK`, or `xtask` beside this program.
+///
+/// # Errors
+/// When it is not there.
+pub fn xtask() -> Result<PathBuf> {
+    find("PODWIRE_XTASK", "xtask", " --package xtask")
+}
+
 /// A program of `tests/go`: `PODWIRE_GO_BIN`, or `go/bin` beside this program's profile.
 ///
 /// # Errors

@@ -37,8 +37,16 @@ pub(crate) fn build_callers() -> Result<()> {
     Ok(())
 }
 
-/// Builds what renders the Helm chart and the Kustomize base. It is a module of its own: its dependencies would
-/// raise the versions of the others.
+/// Builds the registry that the image is pushed to, and what looks into it.
+pub(crate) fn build_registry() -> Result<()> {
+    let step = Step::start("building a registry".to_owned());
+    command::output(build_in("tests/go/registry").arg(".")).context("build tests/go/registry")?;
+    step.done();
+    Ok(())
+}
+
+/// Builds what renders the Helm chart and the Kustomize base. It is a module of its own, as the registry is: its
+/// dependencies would raise the versions of the others.
 pub(crate) fn build_renderer() -> Result<()> {
     let step = Step::start("building Helm's engine and Kustomize".to_owned());
     command::output(build_in("tests/go/render").arg(".")).context("build tests/go/render")?;

@@ -5,6 +5,7 @@
 
 mod archive;
 mod content;
+mod push;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::archive::{Blob, Layout};
+use self::push::Destination;
 use crate::{build, command, paths};
 
 /// Where the archive goes unless told otherwise, in the directory of the build.
@@ -29,9 +31,15 @@ pub(crate) struct Options {
     /// Name and tag of the image
     #[arg(long, value_name = "NAME", default_value_t = default_name())]
     name: String,
-    /// Builds no binaries: those of the last `cargo xtask build --release` are packed
-    #[arg(long)]
-    built: bool,
+    /// Builds no binaries: those of the last `cargo xtask build --release` are packed, or those in a directory
+    #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, require_equals = true)]
+    built: Option<Option<PathBuf>>,
+    /// Pushes the image, too, by skopeo: REGISTRY/NAME:TAG
+    #[arg(long, value_name = "REFERENCE")]
+    push: Option<Destination>,
+    /// The registry may speak plain HTTP, or have a certificate that nobody vouches for; on this machine it may anyway
+    #[arg(long, requires = "push")]
+    insecure: bool,
 }
 
 /// Name and tag that the manifests ask for.
@@ -39,12 +47,19 @@ pub(crate) fn default_name() -> String {
     format!("{NAME}:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Builds the binaries and packs them.
+/// Builds the binaries, packs them, and pushes the image where that is wanted.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if !options.built {
+    if options.push.is_some() {
+        push::prepare()?;
+    }
+    if options.built.is_none() {
         build::run(&build::Options::release())?;
     }
-    pack(options.output.as_deref().unwrap_or(&place()), &options.name)
+    let directory = options.built.clone().flatten();
+    let binaries = directory.unwrap_or_else(|| paths::binaries(true));
+    let archive = options.output.clone().unwrap_or_else(place);
+    let digest = pack_from(&binaries, &archive, &options.name)?;
+    options.push.as_ref().map_or(Ok(()), |to| to.push(&archive, &digest, options.insecure))
 }
 
 /// Where the archive is unless told otherwise.
@@ -54,7 +69,12 @@ pub(crate) fn place() -> PathBuf {
 
 /// Packs the binaries that are there.
 pub(crate) fn pack(output: &Path, name: &str) -> Result<()> {
-    let layer = archive::layer(&content::files()?)?;
+    pack_from(&paths::binaries(true), output, name).map(drop)
+}
+
+/// Packs the binaries of a directory, and returns the digest of the image.
+fn pack_from(binaries: &Path, output: &Path, name: &str) -> Result<String> {
+    let layer = archive::layer(&content::files(binaries)?)?;
     let config = Blob::json(&config(&layer.diff_id))?;
     let manifest = Blob::json(&json!({
         "schemaVersion": 2,
@@ -72,7 +92,7 @@ pub(crate) fn pack(output: &Path, name: &str) -> Result<()> {
         name,
         size as f64 / f64::from(1 << 20),
     );
-    Ok(())
+    Ok(digest)
 }
 
 /// What runs, and what describes it (OCI image specification 1.1, annotations).

@@ -32,7 +32,7 @@ enum Command {
     SetUp,
     /// Builds the BPF object and reports its programs and their sizes
     BuildEbpf(ebpf::Options),
-    /// Builds the Go programs that test plugin and chart in other people's hands
+    /// Builds the Go programs that test plugin, chart and image in other people's hands
     BuildGo,
     /// Builds everything: the BPF object, the agent, the CNI plugin, the tests
     Build(build::Options),
@@ -42,7 +42,7 @@ enum Command {
     Bench(demo::Options),
     /// Starts a real Kubernetes cluster on this machine, and looks at pods in it
     E2e(e2e::Options),
-    /// Packs agent and plugin into a container image, without a daemon
+    /// Packs agent and plugin into a container image, without a daemon, and pushes it
     Image(image::Options),
     /// Runs the tests; the last line is `N passed, N failed, N skipped`
     Test(test::Options),
@@ -58,7 +58,8 @@ fn main() -> ExitCode {
         }
         Command::BuildGo => set_up::run(set_up::Scope::Test)
             .and_then(|()| go::build_callers())
-            .and_then(|()| go::build_renderer()),
+            .and_then(|()| go::build_renderer())
+            .and_then(|()| go::build_registry()),
         Command::Build(options) => build::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => demo::bench(&options),

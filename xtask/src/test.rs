@@ -41,7 +41,7 @@ enum Wanted {
     Net,
     /// The plugin in the hands of libcni, containerd and podman, and before other plugins
     Runtimes,
-    /// Manifest, Helm chart and Kustomize base
+    /// Manifest, Helm chart and Kustomize base; the image in a registry
     Deploy,
     /// All of them
     All,
@@ -99,6 +99,7 @@ fn run_tiers(options: &Options, summary: &mut Summary) -> Result<()> {
     }
     if tiers.contains(&Tier::Deploy) {
         go::build_renderer()?;
+        go::build_registry()?;
     }
     let binaries = tiers::build()?;
     leftovers::clean()?;

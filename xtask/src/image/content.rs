@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{build, command, paths};
+use crate::{build, command};
 
 /// Packages that make it: see `set_up`.
 const PROGRAMS: [&str; 2] = ["podwire-agent", "podwire"];
@@ -28,11 +28,11 @@ pub(super) struct Entry {
     pub(super) content: Vec<u8>,
 }
 
-/// All files, by their paths.
-pub(super) fn files() -> Result<Vec<Entry>> {
+/// All files, by their paths; the two programs come from a directory.
+pub(super) fn files(binaries: &Path) -> Result<Vec<Entry>> {
     let mut files = Vec::new();
     for name in PROGRAMS {
-        files.push(entry(&paths::binaries(true).join(name), Path::new(name))?);
+        files.push(entry(&binaries.join(name), Path::new(name))?);
     }
     let mut of_distribution: BTreeSet<PathBuf> = libraries(Path::new(NFT))?;
     of_distribution.extend([NFT, AUTHORITIES].map(PathBuf::from));

@@ -23,8 +23,11 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
     Package { name, scope, why }
 }
 
+/// Beside its scope, what one command needs that builds.
+const PUSHER: &str = "skopeo";
+
 /// All packages, and why.
-const PACKAGES: [Package; 24] = [
+const PACKAGES: [Package; 25] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -49,6 +52,7 @@ const PACKAGES: [Package; 24] = [
     package("iptables", Scope::Test, "the tables of the plugins portmap and firewall"),
     package("podman", Scope::Test, "another container runtime that calls the plugin"),
     package("python3-prometheus-client", Scope::Test, "the reference parser of metrics"),
+    package(PUSHER, Scope::Test, "pushes the image of agent and plugin into a registry"),
     package("strace", Scope::Test, "shows what each verb of the plugin asks of the kernel"),
     package("bind9-dnsutils", Scope::Kubernetes, "dig: looks up names of services"),
     package("conntrack", Scope::Kubernetes, "shows connections to Kubernetes' own suite"),
@@ -71,12 +75,27 @@ const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Installs the packages that are missing, and says which and why.
 pub(super) fn install_missing(scope: Scope) -> Result<()> {
-    let missing = missing(scope)?;
+    let mut wanted: Vec<&Package> = PACKAGES.iter().filter(|p| p.scope <= scope).collect();
+    if toolchain::find()?.is_none() {
+        wanted.extend(&RUST);
+    }
+    install_all(&missing(wanted))
+}
+
+/// Installs what pushes images where it is missing, and returns its name. It may have come here by other means.
+pub(crate) fn pusher() -> Result<&'static str> {
+    if command::output(Command::new(PUSHER).arg("--version")).is_err() {
+        install_all(&missing(PACKAGES.iter().filter(|p| p.name == PUSHER).collect()))?;
+    }
+    Ok(PUSHER)
+}
+
+fn install_all(missing: &[&Package]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     eprintln!("Missing distribution packages:");
-    for package in &missing {
+    for package in missing {
         eprintln!("  {:<28} {}", package.name, package.why);
     }
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
@@ -93,11 +112,7 @@ pub(super) fn install_missing(scope: Scope) -> Result<()> {
     install(&names)
 }
 
-fn missing(scope: Scope) -> Result<Vec<&'static Package>> {
-    let mut wanted: Vec<&Package> = PACKAGES.iter().filter(|p| p.scope <= scope).collect();
-    if toolchain::find()?.is_none() {
-        wanted.extend(&RUST);
-    }
+fn missing(mut wanted: Vec<&Package>) -> Vec<&Package> {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat", "${Package} ${db:Status-Status}\\n"]);
     query.args(wanted.iter().map(|package| package.name));
@@ -105,7 +120,7 @@ fn missing(scope: Scope) -> Result<Vec<&'static Package>> {
     let installed = query.output().map(|output| output.stdout).unwrap_or_default();
     let installed = String::from_utf8_lossy(&installed);
     wanted.retain(|package| !is_installed(&installed, package.name));
-    Ok(wanted)
+    wanted
 }
 
 fn is_installed(query: &str, name: &str) -> bool {
