@@ -1,5 +1,7 @@
 //! Builds everything.
 
+pub(crate) mod cross;
+
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -8,9 +10,9 @@ use clap::Args;
 use crate::{command, ebpf, paths, set_up};
 
 /// Name of the agent.
-const AGENT: &str = "podwire-agent";
+pub(crate) const AGENT: &str = "podwire-agent";
 /// Name of the CNI plugin.
-const PLUGIN: &str = "podwire";
+pub(crate) const PLUGIN: &str = "podwire";
 /// The profile of what users install.
 const SHIPPED: &str = "shipped";
 

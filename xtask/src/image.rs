@@ -5,17 +5,19 @@
 
 mod archive;
 mod content;
+mod distribution;
 mod push;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::archive::{Blob, Layout};
+use self::archive::{Image, Layout};
 use self::push::Destination;
-use crate::{build, command, paths};
+use crate::platform::Platform;
+use crate::{build, command, ebpf, paths, set_up};
 
 /// Where the archive goes unless told otherwise, in the directory of the build.
 const ARCHIVE: &str = "podwire-image.tar";
@@ -31,6 +33,15 @@ pub(crate) struct Options {
     /// Name and tag of the image
     #[arg(long, value_name = "NAME", default_value_t = default_name())]
     name: String,
+    /// For which machines; more than one makes one image for all of them [default: this machine's]
+    #[arg(
+        long,
+        value_name = "PLATFORM",
+        value_enum,
+        value_delimiter = ',',
+        hide_default_value = true
+    )]
+    platform: Vec<Platform>,
     /// Builds no binaries: those of the last `cargo xtask build --release` are packed, or those in a directory
     #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, require_equals = true)]
     built: Option<Option<PathBuf>>,
@@ -52,13 +63,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.push.is_some() {
         push::prepare()?;
     }
-    if options.built.is_none() {
-        build::run(&build::Options::release())?;
-    }
-    let directory = options.built.clone().flatten();
-    let binaries = directory.unwrap_or_else(|| paths::binaries(true));
+    let sources = sources(options)?;
     let archive = options.output.clone().unwrap_or_else(place);
-    let digest = pack_from(&binaries, &archive, &options.name)?;
+    let digest = pack_all(&sources, &archive, &options.name)?;
     options.push.as_ref().map_or(Ok(()), |to| to.push(&archive, &digest, options.insecure))
 }
 
@@ -67,38 +74,71 @@ pub(crate) fn place() -> PathBuf {
     paths::root().join("target").join(ARCHIVE)
 }
 
-/// Packs the binaries that are there.
+/// Packs the binaries for this machine that are there.
 pub(crate) fn pack(output: &Path, name: &str) -> Result<()> {
-    pack_from(&paths::binaries(true), output, name).map(drop)
+    pack_all(&[(Platform::host(), paths::binaries(true))], output, name).map(drop)
 }
 
-/// Packs the binaries of a directory, and returns the digest of the image.
-fn pack_from(binaries: &Path, output: &Path, name: &str) -> Result<String> {
-    let layer = archive::layer(&content::files(binaries)?)?;
-    let config = Blob::json(&config(&layer.diff_id))?;
-    let manifest = Blob::json(&json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
-        "layers": [layer.blob.descriptor("application/vnd.oci.image.layer.v1.tar+gzip")],
-    }))?;
-    let size = layer.blob.len();
-    let digest = manifest.digest();
-    let layout = Layout { name, manifest, blobs: vec![config, layer.blob] };
-    layout.write(output).with_context(|| format!("write {}", output.display()))?;
+/// Platforms, and where the binaries for each are; builds what is to be built.
+fn sources(options: &Options) -> Result<Vec<(Platform, PathBuf)>> {
+    let mut platforms = options.platform.clone();
+    platforms.sort();
+    platforms.dedup();
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    if let Some(Some(directory)) = &options.built {
+        let [platform] = platforms[..] else {
+            bail!("--built=DIRECTORY has the binaries of one platform: name one --platform")
+        };
+        return Ok(vec![(platform, directory.clone())]);
+    }
+    let source = |platform| {
+        let is_host = platform == Platform::host();
+        if options.built.is_none() && is_host {
+            build::run(&build::Options::release())?;
+        } else if options.built.is_none() {
+            set_up::run(set_up::Scope::Build)?;
+            ebpf::build(&ebpf::Options::default())?;
+            build::cross::run(platform)?;
+            content::fetch(platform)?;
+        }
+        let built = || build::cross::directory(platform);
+        Ok((platform, if is_host { paths::binaries(true) } else { built() }))
+    };
+    platforms.into_iter().map(source).collect()
+}
+
+/// Packs the binaries of directories, and returns the digest of the image.
+fn pack_all(sources: &[(Platform, PathBuf)], output: &Path, name: &str) -> Result<String> {
+    let mut images = Vec::new();
+    for (platform, binaries) in sources {
+        let layer = archive::layer(&content::files(*platform, binaries)?)?;
+        let config = config(*platform, &layer.diff_id);
+        images.push(Image::new(platform.architecture(), &config, layer)?);
+    }
+    let sizes: Vec<String> = images
+        .iter()
+        .map(|image| {
+            let size = image.len() as f64 / f64::from(1 << 20);
+            format!("{} {size:.1} MiB compressed", image.architecture)
+        })
+        .collect();
+    let layout = Layout::new(images)?;
+    layout.write(name, output).with_context(|| format!("write {}", output.display()))?;
+    let digest = layout.digest().to_owned();
     println!(
-        "{}: {}, {:.1} MiB compressed\n{digest}\nLoad it: ctr --namespace k8s.io images import {0}, or podman load --input {0}",
+        "{}: {name}, {}\n{digest}\nLoad it: ctr --namespace k8s.io images import {0}, or podman load --input {0}",
         output.display(),
-        name,
-        size as f64 / f64::from(1 << 20),
+        sizes.join(", "),
     );
     Ok(digest)
 }
 
 /// What runs, and what describes it (OCI image specification 1.1, annotations).
-fn config(diff_id: &str) -> Value {
+fn config(platform: Platform, diff_id: &str) -> Value {
     json!({
-        "architecture": architecture(),
+        "architecture": platform.architecture(),
         "os": "linux",
         "config": {
             "Entrypoint": ["/podwire-agent"],
@@ -114,11 +154,6 @@ fn config(diff_id: &str) -> Value {
         },
         "rootfs": { "type": "layers", "diff_ids": [diff_id] },
     })
-}
-
-/// As Go and OCI call it.
-fn architecture() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
 /// The commit; nothing outside a checkout.

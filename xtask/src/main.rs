@@ -9,6 +9,7 @@ mod go;
 mod image;
 mod kubernetes;
 mod paths;
+mod platform;
 mod progress;
 mod set_up;
 mod test;

@@ -5,7 +5,7 @@ mod machine;
 mod packages;
 
 pub(crate) use linker::{bpf_linker, bpf_linker_version};
-pub(crate) use packages::pusher;
+pub(crate) use packages::{cross_compiler, pusher};
 
 use anyhow::Result;
 

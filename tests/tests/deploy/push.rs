@@ -71,19 +71,26 @@ impl Work {
         Ok(work)
     }
 
-    /// `cargo xtask image --push`, as somebody without credentials.
+    /// `cargo xtask image --push`.
     fn push(&self, reference: &str) -> Result<Command> {
-        let mut push = command::limited(&binaries::xtask()?.to_string_lossy());
-        push.arg("image").arg(format!("--built={}", self.0.join("built").display()));
-        push.arg("--output").arg(self.archive()).args(["--push", reference]);
-        push.env("HOME", self.0.join("home")).env_remove("REGISTRY_AUTH_FILE");
-        push.env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_CONFIG");
+        let mut push = self.image()?;
+        push.args(["--push", reference]);
+        Ok(push)
+    }
+
+    /// `cargo xtask image`, as somebody without credentials.
+    fn image(&self) -> Result<Command> {
+        let mut image = command::limited(&binaries::xtask()?.to_string_lossy());
+        image.arg("image").arg(format!("--built={}", self.0.join("built").display()));
+        image.arg("--output").arg(self.archive());
+        image.env("HOME", self.0.join("home")).env_remove("REGISTRY_AUTH_FILE");
+        image.env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_CONFIG");
         for (variable, directory) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
             let home = std::env::home_dir().context("home")?;
             let place = std::env::var_os(variable).unwrap_or(home.join(directory).into());
-            push.env(variable, place);
+            image.env(variable, place);
         }
-        Ok(push)
+        Ok(image)
     }
 
     fn archive(&self) -> PathBuf {
@@ -164,6 +171,18 @@ fn a_registry_that_is_not_there_is_said() -> Result<()> {
     let error = refused(&mut work.push(&format!("{address}/podwire:1"))?)?;
     ensure!(error.contains("the registry cannot be reached"), "{error}");
     ensure!(error.contains("connection refused"), "{error}");
+    Ok(())
+}
+
+/// What was built for this machine is not taken for what another one needs.
+#[test]
+fn programs_for_another_machine_are_refused() -> Result<()> {
+    let work = Work::new("platform")?;
+    fs::copy(binaries::xtask()?, work.0.join("built/podwire-agent"))?;
+    let platform = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+    let error = refused(work.image()?.args(["--platform", platform]))?;
+    ensure!(error.contains(&format!("podwire-agent is not for {platform}")), "{error}");
+    ensure!(!work.archive().exists(), "it was packed");
     Ok(())
 }
 

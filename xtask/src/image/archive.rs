@@ -40,36 +40,89 @@ impl Blob {
     }
 }
 
-/// The archive of one image.
-pub(super) struct Layout<'a> {
-    pub(super) name: &'a str,
-    pub(super) manifest: Blob,
-    /// All others.
-    pub(super) blobs: Vec<Blob>,
+/// Media type of what lists images for several platforms.
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// An image for one platform.
+pub(super) struct Image {
+    pub(super) architecture: &'static str,
+    manifest: Blob,
+    config: Blob,
+    layer: Blob,
 }
 
-impl Layout<'_> {
-    /// Writes it whole.
-    pub(super) fn write(&self, to: &Path) -> Result<()> {
-        let mut manifest = self.manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
-        // containerd goes by the first, podman by the second.
-        manifest["annotations"] = json!({
-            "io.containerd.image.name": self.name,
-            "org.opencontainers.image.ref.name": self.name,
-        });
-        let index = json!({
+impl Image {
+    /// An image of one layer.
+    pub(super) fn new(architecture: &'static str, config: &Value, layer: Layer) -> Result<Self> {
+        let (config, layer) = (Blob::json(config)?, layer.blob);
+        let manifest = Blob::json(&json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [manifest],
+            "mediaType": MANIFEST,
+            "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
+            "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar+gzip")],
+        }))?;
+        Ok(Self { architecture, manifest, config, layer })
+    }
+
+    /// Bytes of what a node fetches, compressed.
+    pub(super) fn len(&self) -> usize {
+        self.layer.len()
+    }
+}
+
+/// The archive of an image.
+pub(super) struct Layout {
+    /// What the name stands for: the manifest of the image, or the list of those of all platforms.
+    top: Value,
+    blobs: Vec<Blob>,
+}
+
+impl Layout {
+    /// One image, or one for each of several platforms.
+    pub(super) fn new(images: Vec<Image>) -> Result<Self> {
+        let list = |image: &Image| {
+            let mut manifest = image.manifest.descriptor(MANIFEST);
+            manifest["platform"] = json!({ "architecture": image.architecture, "os": "linux" });
+            manifest
+        };
+        let listed: Vec<Value> = images.iter().map(list).collect();
+        let mut blobs: Vec<Blob> = Vec::new();
+        let mut top = Value::Null;
+        for image in images {
+            top = image.manifest.descriptor(MANIFEST);
+            blobs.extend([image.manifest, image.config, image.layer]);
+        }
+        if listed.len() > 1 {
+            let index = Blob::json(&index(&listed))?;
+            top = index.descriptor(INDEX);
+            blobs.push(index);
+        }
+        Ok(Self { top, blobs })
+    }
+
+    /// The digest that the name stands for.
+    pub(super) fn digest(&self) -> &str {
+        self.top["digest"].as_str().unwrap_or_default()
+    }
+
+    /// Writes it whole.
+    pub(super) fn write(&self, name: &str, to: &Path) -> Result<()> {
+        let mut top = self.top.clone();
+        // containerd goes by the first, podman by the second.
+        top["annotations"] = json!({
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": name,
         });
         let mut files = vec![
             ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
-            ("index.json".to_owned(), serde_json::to_vec(&index)?),
+            ("index.json".to_owned(), serde_json::to_vec(&index(&[top]))?),
         ];
-        for blob in self.blobs.iter().chain([&self.manifest]) {
+        for blob in &self.blobs {
             files.push((format!("blobs/sha256/{}", hash(&blob.0)), blob.0.clone()));
         }
         files.sort();
+        files.dedup();
         let new = to.with_extension("new");
         let mut archive = tar::Builder::new(File::create(&new)?);
         for (path, content) in &files {
@@ -78,6 +131,10 @@ impl Layout<'_> {
         archive.into_inner()?.sync_all()?;
         Ok(fs::rename(&new, to)?)
     }
+}
+
+fn index(manifests: &[Value]) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests })
 }
 
 /// Packs files, in order and without a time or an owner.
@@ -159,16 +216,45 @@ mod tests {
         );
     }
 
+    fn layout(architectures: &[&'static str]) -> Layout {
+        let image = |architecture: &&'static str| {
+            let layer = layer(&[entry("podwire", 0o755)]).expect("a layer");
+            Image::new(architecture, &json!({ "architecture": architecture }), layer).expect("one")
+        };
+        Layout::new(architectures.iter().map(image).collect()).expect("a layout")
+    }
+
+    #[test]
+    fn a_list_names_the_image_of_each_platform() {
+        let content = |layout: &Layout, digest: &Value| {
+            let blob = layout.blobs.iter().find(|blob| *digest == blob.digest()).expect("a blob");
+            serde_json::from_slice::<Value>(&blob.0).expect("JSON")
+        };
+        let one = layout(&["arm64"]);
+        assert_eq!(one.top["mediaType"], MANIFEST);
+        let both = layout(&["amd64", "arm64"]);
+        assert_eq!(both.top["mediaType"], INDEX);
+        let list = content(&both, &both.top["digest"]);
+        for (number, architecture) in ["amd64", "arm64"].into_iter().enumerate() {
+            let listed = &list["manifests"][number];
+            assert_eq!(listed["platform"], json!({"architecture": architecture, "os": "linux"}));
+            let manifest = content(&both, &listed["digest"]);
+            let config = content(&both, &manifest["config"]["digest"]);
+            assert_eq!(config["architecture"], architecture);
+        }
+        assert_eq!(
+            content(&both, &list["manifests"][1]["digest"]),
+            content(&one, &one.top["digest"])
+        );
+    }
+
     #[test]
     fn two_archives_of_the_same_are_the_same() {
         let directory = std::env::temp_dir().join(format!("podwire-image-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         let archive = |name: &str| {
-            let layer = layer(&[entry("podwire", 0o755)]).expect("a layer");
-            let manifest = Blob::json(&json!({ "layer": layer.diff_id })).expect("JSON");
             let to = directory.join(name);
-            let layout = Layout { name: "x/y:1", manifest, blobs: vec![layer.blob] };
-            layout.write(&to).expect("an archive");
+            layout(&["amd64"]).write("x/y:1", &to).expect("an archive");
             fs::read(to).expect("a file")
         };
         let (one, two) = (archive("one.tar"), archive("two.tar"));

@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::distribution::{self, Foreign, Part};
+use crate::platform::Platform;
 use crate::{build, command};
 
-/// Packages that make it: see `set_up`.
-const PROGRAMS: [&str; 2] = ["podwire-agent", "podwire"];
 const NFT: &str = "/usr/sbin/nft";
+/// The package that has it.
+const PACKAGE: &str = "nftables";
 /// For API servers with a certificate of a public authority.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The list (CycloneDX 1.6).
@@ -28,21 +29,34 @@ pub(super) struct Entry {
     pub(super) content: Vec<u8>,
 }
 
-/// All files, by their paths; the two programs come from a directory.
-pub(super) fn files(binaries: &Path) -> Result<Vec<Entry>> {
+/// All files for a platform, by their paths; the two programs come from a directory.
+pub(super) fn files(platform: Platform, binaries: &Path) -> Result<Vec<Entry>> {
     let mut files = Vec::new();
-    for name in PROGRAMS {
+    for name in [build::AGENT, build::PLUGIN] {
         files.push(entry(&binaries.join(name), Path::new(name))?);
     }
-    let mut of_distribution: BTreeSet<PathBuf> = libraries(Path::new(NFT))?;
-    of_distribution.extend([NFT, AUTHORITIES].map(PathBuf::from));
-    for path in &of_distribution {
-        files.push(entry(path, path.strip_prefix("/")?)?);
+    let mut parts = if platform == Platform::host() {
+        distribution::installed(Path::new(NFT))?
+    } else {
+        for name in [build::AGENT, build::PLUGIN] {
+            distribution::check_machine(&binaries.join(name), platform)?;
+        }
+        Foreign::new(platform).program(Path::new(NFT))?
+    };
+    // The same for all platforms.
+    parts.push(distribution::own(Path::new(AUTHORITIES)));
+    for part in &parts {
+        files.push(entry(&part.from, &part.to)?);
     }
-    let list = serde_json::to_vec_pretty(&list(&of_distribution)?)?;
+    let list = serde_json::to_vec_pretty(&list(platform, &parts)?)?;
     files.push(Entry { path: LIST.into(), mode: 0o644, content: list });
     files.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(files)
+}
+
+/// Fetches what the image for another platform needs of the distribution.
+pub(super) fn fetch(platform: Platform) -> Result<()> {
+    Foreign::new(platform).fetch(PACKAGE)
 }
 
 /// What a link leads to, under the name of the link.
@@ -53,16 +67,9 @@ fn entry(from: &Path, to: &Path) -> Result<Entry> {
     Ok(Entry { path: to.to_owned(), mode, content })
 }
 
-/// The loader and the libraries of a program: `libc.so.6 => /lib/libc.so.6 (0x1234)`.
-fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
-    let listed = command::output(Command::new("ldd").arg(program))?;
-    let words = listed.split_whitespace();
-    Ok(words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
-}
-
-fn list(of_distribution: &BTreeSet<PathBuf>) -> Result<Value> {
-    let mut components = crates()?;
-    components.extend(packages(of_distribution)?);
+fn list(platform: Platform, of_distribution: &[Part]) -> Result<Value> {
+    let mut components = crates(platform)?;
+    components.extend(of_distribution.iter().filter_map(package));
     let components: Vec<Value> = components
         .into_iter()
         .map(|(name, version, purl)| {
@@ -83,10 +90,19 @@ fn list(of_distribution: &BTreeSet<PathBuf>) -> Result<Value> {
 /// Name, version, and package URL.
 type Component = (String, String, String);
 
-fn crates() -> Result<BTreeSet<Component>> {
+fn crates(platform: Platform) -> Result<BTreeSet<Component>> {
     let mut tree = build::cargo();
     tree.args(["tree", "--locked", "--package", "dataplane-agent", "--package", "cni-shim"]);
-    tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
+    tree.args([
+        "--target",
+        platform.target(),
+        "--edges",
+        "normal,no-proc-macro",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]);
     let listed = command::output(&mut tree)?;
     let component = |line: &str| {
         // `serde v1.0.0`, and behind it a path or a mark.
@@ -97,27 +113,9 @@ fn crates() -> Result<BTreeSet<Component>> {
     Ok(listed.lines().filter_map(component).collect())
 }
 
-/// A library may be known under its name before `/usr` was merged, or after.
-fn packages(files: &BTreeSet<PathBuf>) -> Result<BTreeSet<Component>> {
-    let mut packages = BTreeSet::new();
-    for file in files {
-        let Some(package) = package_of(file) else { continue };
-        let format = "--showformat=${Package} ${Version} ${Architecture}";
-        let shown = command::output(Command::new("dpkg-query").args(["--show", format, &package]))?;
-        let mut words = shown.split_whitespace().map(str::to_owned);
-        if let (Some(name), Some(version), Some(arch)) = (words.next(), words.next(), words.next())
-        {
-            let purl = format!("pkg:deb/debian/{name}@{version}?arch={arch}");
-            packages.insert((name, version, purl));
-        }
-    }
-    Ok(packages)
-}
-
-fn package_of(file: &Path) -> Option<String> {
-    let merged = Path::new("/usr").join(file.strip_prefix("/").ok()?);
-    [file, merged.as_path()].into_iter().find_map(|file| {
-        let found = command::output(Command::new("dpkg-query").arg("--search").arg(file)).ok()?;
-        Some(found.rsplit_once(": ")?.0.split(',').next()?.to_owned())
-    })
+fn package(part: &Part) -> Option<Component> {
+    let mut words = part.package.as_ref()?.split(' ').map(str::to_owned);
+    let (name, version, arch) = (words.next()?, words.next()?, words.next()?);
+    let purl = format!("pkg:deb/debian/{name}@{version}?arch={arch}");
+    Some((name, version, purl))
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Scope, machine};
-use crate::{command, ebpf::toolchain, progress::Step};
+use crate::{command, ebpf::toolchain, platform::Platform, progress::Step};
 
 struct Package {
     name: &'static str,
@@ -63,6 +63,14 @@ const PACKAGES: [Package; 25] = [
     package("wget", Scope::Kubernetes, "asks web servers in pods, by names"),
 ];
 
+/// Only for the image of machines of another kind than this one.
+const CROSS: [Package; 4] = [
+    package("gcc-aarch64-linux-gnu", Scope::Build, "links programs for 64-bit Arm"),
+    package("libc6-dev-arm64-cross", Scope::Build, "the C library of 64-bit Arm"),
+    package("gcc-x86-64-linux-gnu", Scope::Build, "links programs for x86-64"),
+    package("libc6-dev-amd64-cross", Scope::Build, "the C library of x86-64"),
+];
+
 /// Only where rustup has no tool chain with the sources of `core`.
 const RUST: [Package; 2] = [
     package("rustc-web", Scope::Build, "Rust compiler whose sources of `core` are packaged"),
@@ -88,6 +96,23 @@ pub(crate) fn pusher() -> Result<&'static str> {
         install_all(&missing(PACKAGES.iter().filter(|p| p.name == PUSHER).collect()))?;
     }
     Ok(PUSHER)
+}
+
+/// Installs what links programs for a platform where it is missing.
+pub(crate) fn cross_compiler(platform: Platform) -> Result<()> {
+    let mut compiler = Command::new(platform.cross_compiler());
+    // Without the C library for the platform it knows no more than the name.
+    compiler.arg("-print-file-name=libc.a");
+    let is_there = command::output(&mut compiler).is_ok_and(|libc| Path::new(&libc).is_absolute());
+    if !is_there {
+        let own = [
+            format!("gcc-{}", platform.gnu().replace('_', "-")),
+            format!("libc6-dev-{}-cross", platform.architecture()),
+        ];
+        let wanted = CROSS.iter().filter(|package| own.iter().any(|name| name == package.name));
+        install_all(&missing(wanted.collect()))?;
+    }
+    Ok(())
 }
 
 fn install_all(missing: &[&Package]) -> Result<()> {
@@ -231,11 +256,12 @@ mod tests {
 
     #[test]
     fn every_package_has_a_reason_and_stands_once() {
-        let mut names: Vec<_> = PACKAGES.iter().chain(&RUST).map(|p| p.name).collect();
+        let all = || PACKAGES.iter().chain(&CROSS).chain(&RUST);
+        let mut names: Vec<_> = all().map(|p| p.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), PACKAGES.len() + RUST.len());
-        assert!(PACKAGES.iter().chain(&RUST).all(|p| !p.why.is_empty()));
+        assert_eq!(names.len(), all().count());
+        assert!(all().all(|p| !p.why.is_empty()));
     }
 
     #[test]
