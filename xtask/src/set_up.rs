@@ -2,9 +2,11 @@
 
 mod linker;
 mod machine;
+mod musl;
 mod packages;
 
 pub(crate) use linker::{bpf_linker, bpf_linker_version};
+pub(crate) use musl::musl_target;
 pub(crate) use packages::{cross_compiler, pusher};
 
 use anyhow::Result;
@@ -27,6 +29,7 @@ pub(crate) fn run(scope: Scope) -> Result<()> {
     machine::check(scope)?;
     packages::install_missing(scope)?;
     linker::install_if_missing()?;
+    musl::install_if_missing()?;
     if scope >= Scope::Run {
         machine::mount_bpffs()?;
     }
