@@ -151,10 +151,23 @@ func (a *answer) add(name, text string) error {
 // looks at it.
 const newer = "appArmorProfile"
 
+// A group whose policies have the same fields in the version that these types have, and in the one that is there
+// since Kubernetes 1.30.
+const (
+	policies   = "admissionregistration.k8s.io/v1"
+	policy     = "ValidatingAdmissionPolicy"
+	asTheyWere = "admissionregistration.k8s.io/v1alpha1"
+)
+
 func withoutNewer(object []byte) ([]byte, error) {
 	var value any
 	if err := json.Unmarshal(object, &value); err != nil {
 		return nil, err
+	}
+	if whole, is := value.(map[string]any); is && whole["apiVersion"] == policies {
+		if kind, is := whole["kind"].(string); is && strings.HasPrefix(kind, policy) {
+			whole["apiVersion"] = asTheyWere
+		}
 	}
 	var walk func(any)
 	walk = func(value any) {

@@ -3,6 +3,7 @@
 mod client;
 mod matrix;
 mod objects;
+mod rights;
 mod services;
 mod shipped;
 mod tools;
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::client::Party;
 use crate::cluster::Cluster;
+use crate::network::Network;
 use crate::report::Report;
 
 /// Namespace of all pods of the checks.
@@ -23,6 +25,9 @@ const PODS_TIME_MAX: Duration = Duration::from_secs(120);
 /// Makes pods, looks at them, removes them.
 pub(crate) fn run(cluster: &Cluster, report: &mut Report) -> Result<()> {
     shipped::run(&cluster.control.kubectl, report);
+    if cluster.plan.network != Network::Bridge {
+        rights::run(&cluster.control.kubectl, report);
+    }
     let before = cluster.kept().context("before the first pod")?;
     let world = client::serve_world(&cluster.fabric)?;
     let mut parties = Vec::new();

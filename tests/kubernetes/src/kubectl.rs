@@ -1,5 +1,6 @@
 //! `kubectl`, as a person at the control plane uses it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,6 +23,15 @@ const HOPELESS: [&str; 6] = [
     "CrashLoopBackOff",
 ];
 
+/// A request to the API server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    /// Its kind, and itself.
+    pub(crate) body: Option<(&'a str, &'a str)>,
+}
+
 /// `kubectl` with administrator's rights.
 #[derive(Clone, Debug)]
 pub(crate) struct Kubectl {
@@ -34,6 +44,24 @@ impl Kubectl {
     pub(crate) fn new(namespace: &Namespace, kubeconfig: PathBuf) -> Result<Self> {
         let program = programs::built("kubectl")?;
         Ok(Self { namespace: namespace.clone(), program, kubeconfig })
+    }
+
+    /// Asks the API server with a token in place of an administrator's rights, and returns status and answer.
+    pub(crate) fn ask_with(&self, token: &str, ask: &Ask<'_>) -> Result<(String, String)> {
+        let config: Value = serde_json::from_str(&fs::read_to_string(&self.kubeconfig)?)?;
+        let cluster = &config["clusters"][0]["cluster"];
+        let of_cluster = |name: &str| cluster[name].as_str().context("kubeconfig");
+        let mut curl = self.namespace.command("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "20", "--request", ask.method]);
+        curl.args(["--cacert", of_cluster("certificate-authority")?]);
+        curl.args(["--header", &format!("Authorization: Bearer {token}")]);
+        if let Some((kind, body)) = ask.body {
+            curl.args(["--header", &format!("Content-Type: {kind}"), "--data", body]);
+        }
+        curl.args(["--write-out", "\n%{http_code}"]);
+        let said = command::run(curl.arg(format!("{}{}", of_cluster("server")?, ask.path)))?;
+        let (answer, status) = said.rsplit_once('\n').context("no status")?;
+        Ok((status.to_owned(), answer.to_owned()))
     }
 
     /// The command, ended after a minute.

@@ -15,7 +15,7 @@ fn manifest() -> Result<Rendered> {
 #[test]
 fn the_chart_makes_the_objects_of_the_manifest() -> Result<()> {
     let (manifest, chart) = (manifest()?, chart(&json!({}))?);
-    assert_eq!(manifest.objects.len(), 6, "{:?}", manifest.objects.keys());
+    assert_eq!(manifest.objects.len(), 8, "{:?}", manifest.objects.keys());
     assert!(manifest.objects.contains_key(DAEMON_SET), "{:?}", manifest.objects.keys());
     assert_eq!(differences(&manifest, &chart), [""; 0]);
     ensure!(

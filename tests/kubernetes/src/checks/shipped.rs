@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::kubectl::Kubectl;
 use crate::report::Report;
 
-/// Service account, two roles with their bindings, DaemonSet.
-const OBJECTS: usize = 6;
+/// Service account, two roles and a policy with their bindings, DaemonSet.
+const OBJECTS: usize = 8;
 
 pub(super) fn run(kubectl: &Kubectl, report: &mut Report) {
     report.check("the API server takes the Helm chart", || {
