@@ -3,6 +3,7 @@
 
 mod deploy {
     mod accepted;
+    mod commands;
     mod documented;
     mod effects;
     mod objects;

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use harness::render::file;
 use harness::wait::wait_until;
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
@@ -25,6 +26,9 @@ const OPTIONS: [&str; 4] = [
     "--cni-conf-dir=/etc/cni/net.d",
     "--listen=[::]:9869",
 ];
+/// What was found when the agents started.
+const DOCTOR_LOGS: &str = "--namespace kube-system logs --selector app.kubernetes.io/name=podwire \
+                           --container doctor --prefix --tail=-1";
 const READY_TIME_MAX: Duration = Duration::from_secs(90);
 /// Pods that come and go meanwhile.
 const CHURN: usize = 6;
@@ -69,6 +73,9 @@ pub(super) fn ask(cluster: &Cluster) -> Result<String> {
         let found = ask(&[&["/podwire-agent", "doctor"], &OPTIONS[..]].concat())?;
         lines += found.lines().count();
     }
+    let logs = cluster.control.kubectl.run(DOCTOR_LOGS)?;
+    let passed = logs.matches(" 0 failed, ").count();
+    ensure!(passed == cluster.nodes.len(), "{passed} check-ups passed: {logs}");
     Ok(format!("{lines} lines, no failure"))
 }
 
@@ -128,7 +135,8 @@ pub(super) fn metric(node: &Node, name: &str) -> Result<f64> {
 
 /// As docs/kubernetes.md says it, on each node with the image alone: no agent, no API server.
 pub(super) fn uninstall(cluster: &Cluster) -> Result<String> {
-    cluster.control.kubectl.run(&format!("delete daemonset podwire --namespace {NAMESPACE}"))?;
+    let manifest = file("deploy/podwire.yaml");
+    cluster.control.kubectl.run(&format!("delete --filename {}", manifest.display()))?;
     wait_until("the end of the agents", READY_TIME_MAX, || {
         ensure!(agents(cluster)?.is_empty(), "they are there");
         Ok(())

@@ -25,7 +25,8 @@ pub(super) fn deploy(
 ) -> Result<()> {
     nodes.iter().try_for_each(|node| import(node, containerd))?;
     kubectl.apply_text(&manifest(mode)?)?;
-    kubectl.wait_for_pods(NAMESPACE, START_TIME_MAX).map(drop)
+    kubectl.wait_for_pods(NAMESPACE, START_TIME_MAX)?;
+    kubectl.run("--namespace kube-system rollout status daemonset/podwire").map(drop)
 }
 
 /// Loads the image.

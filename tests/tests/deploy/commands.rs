@@ -1,0 +1,146 @@
+//! Each command of docs/kubernetes.md is run by a test, or marked as needing something that is not here.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use tests::render::file;
+
+use super::accepted;
+use super::objects::chart;
+
+/// The mark in the paragraph above a block of commands.
+const MARK: &str = "Not run by the tests";
+const AGENTS: &str = "tests/kubernetes/src/life/agents.rs";
+/// Commands by their beginnings; the file that runs each, and what it has of it.
+const RUN: [(&str, &str, &str); 12] = [
+    ("cargo xtask image", "tests/tests/deploy/push.rs", r#".arg("image")"#),
+    (
+        "ctr --namespace k8s.io images import",
+        "tests/kubernetes/src/containerd.rs",
+        "--namespace k8s.io images import",
+    ),
+    (
+        "kubectl apply -f deploy/podwire.yaml",
+        "tests/kubernetes/src/network/podwire.rs",
+        "deploy/podwire.yaml",
+    ),
+    (
+        "kubectl --namespace kube-system rollout status daemonset/podwire",
+        "tests/kubernetes/src/network/podwire.rs",
+        "--namespace kube-system rollout status daemonset/podwire",
+    ),
+    (
+        "kubectl --namespace kube-system logs --selector app.kubernetes.io/name=podwire",
+        AGENTS,
+        "--namespace kube-system logs --selector app.kubernetes.io/name=podwire",
+    ),
+    (
+        "kubectl --namespace kube-system exec podwire-abcde -- /podwire-agent status",
+        AGENTS,
+        r#""/podwire-agent", "status""#,
+    ),
+    (
+        "kubectl --namespace kube-system exec podwire-abcde -- /podwire-agent doctor",
+        AGENTS,
+        r#""/podwire-agent", "doctor""#,
+    ),
+    ("podwire-agent doctor", "tests/tests/net/doctor.rs", r#""doctor""#),
+    ("kubectl delete -f deploy/podwire.yaml", AGENTS, "delete --filename"),
+    (
+        "mkdir -p /run/podwire /opt/cni/bin /etc/cni/net.d",
+        AGENTS,
+        "mkdir -p /run/podwire /opt/cni/bin /etc/cni/net.d",
+    ),
+    (
+        "ctr --namespace k8s.io run --rm --privileged --net-host",
+        AGENTS,
+        "--namespace k8s.io run --rm --privileged --net-host",
+    ),
+    ("podwire-agent run --kubernetes", "deploy/podwire.yaml", "- --kubernetes"),
+];
+/// What a command says.
+const SAID: [&str; 1] = ["3 nodes from the Kubernetes API"];
+
+/// A block of the document, with the paragraph above it.
+struct Block<'a> {
+    above: String,
+    lines: Vec<&'a str>,
+}
+
+fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    let (mut above, mut lines) = (String::new(), Vec::new());
+    for line in text.lines().chain([""]) {
+        if let Some(code) = line.strip_prefix("    ") {
+            lines.push(code);
+        } else if !lines.is_empty() {
+            let block =
+                Block { above: std::mem::take(&mut above), lines: std::mem::take(&mut lines) };
+            blocks.push(block);
+        } else if line.is_empty() && !above.ends_with("\n\n") {
+            above.push_str("\n\n");
+        } else if !line.is_empty() {
+            if above.ends_with("\n\n") {
+                above.clear();
+            }
+            above.push_str(line);
+            above.push(' ');
+        }
+    }
+    blocks
+}
+
+/// Whether it is part of a file, or goes on with the line before.
+fn is_no_command(line: &str, before: &str) -> bool {
+    let first = line.split_whitespace().next().unwrap_or_default();
+    let is_file = first.ends_with(':') || first.starts_with(['-', '#']);
+    is_file || line.starts_with(' ') || before.ends_with('\\')
+}
+
+#[test]
+fn each_command_is_run_or_marked() -> Result<()> {
+    let text = fs::read_to_string(file("docs/kubernetes.md"))?;
+    let (mut found, mut marked) = (Vec::new(), 0);
+    for block in blocks(&text) {
+        if block.above.contains(MARK) {
+            marked += 1;
+            continue;
+        }
+        let before = [""].into_iter().chain(block.lines.iter().copied());
+        for (line, before) in block.lines.iter().zip(before) {
+            if is_no_command(line, before) || SAID.iter().any(|said| line.starts_with(said)) {
+                continue;
+            }
+            let run = RUN.iter().position(|(command, ..)| line.starts_with(command));
+            found
+                .push(run.with_context(|| format!("no test runs it, and it has no mark: {line}"))?);
+        }
+    }
+    for (number, (command, path, what)) in RUN.iter().enumerate() {
+        ensure!(found.contains(&number), "docs/kubernetes.md has no `{command}`");
+        let source = fs::read_to_string(file(path)).with_context(|| (*path).to_owned())?;
+        // A long text goes on in the next line.
+        let words: Vec<&str> = source.split_whitespace().filter(|word| *word != "\\").collect();
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(words.join(" ").contains(&what), "{path} no longer runs `{command}`");
+    }
+    ensure!(marked > 0, "nothing has the mark `{MARK}`");
+    Ok(())
+}
+
+/// The directories of k3s, as the document has them.
+#[test]
+fn the_agent_takes_the_values_for_k3s() -> Result<()> {
+    let text = fs::read_to_string(file("docs/kubernetes.md"))?;
+    let value = |name: &str| {
+        let (_, values) = text.split_once("# k3s.yaml\n").context("no k3s.yaml")?;
+        let mut lines = values.lines().map(str::trim);
+        let prefix = format!("{name}: ");
+        lines.find_map(|line| line.strip_prefix(&prefix)).with_context(|| prefix.clone())
+    };
+    let values = json!({"cni": {"binDir": value("binDir")?, "confDir": value("confDir")?}});
+    let said = accepted::start(&chart(&values)?)?;
+    ensure!(accepted::is_accepted(&said), "{values}: {said}");
+    Ok(())
+}
