@@ -194,8 +194,8 @@ impl<K: Kernel> Engine<K> {
                     yield_now().await;
                 }
                 Some(news) = inputs.nodes.recv() => {
-                    self.take_nodes(news);
-                    due = due.min(soon);
+                    let is_put = self.take_nodes(news) && self.put_nodes().await;
+                    due = due.min(if is_put { pace.next_look() } else { soon });
                 }
                 event = inputs.events.recv(), if !events_ended => {
                     events_ended = event.is_none();

@@ -1,6 +1,7 @@
 //! A kernel for tests, and a small cluster to try things on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -238,6 +239,16 @@ impl Kernel for FakeKernel {
         observed.state.sysctls.retain(|path, _| questions.sysctls.contains(path));
         observed.peer_routes.retain(|peer, _| questions.peers.contains_key(peer));
         Ok(observed)
+    }
+
+    async fn ways(
+        &mut self,
+        peers: &BTreeMap<IpAddr, IpAddr>,
+        _: &BTreeMap<String, Link>,
+    ) -> Result<BTreeMap<IpAddr, PeerRoute>, KernelError> {
+        let mut routes = self.lock().observed.peer_routes.clone();
+        routes.retain(|peer, _| peers.contains_key(peer));
+        Ok(routes)
     }
 
     async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {

@@ -317,6 +317,16 @@ pub trait Kernel {
         questions: &Questions,
     ) -> impl Future<Output = Result<Observed, KernelError>> + Send;
 
+    /// Asks for the ways to other nodes, by these interfaces.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    fn ways(
+        &mut self,
+        peers: &BTreeMap<IpAddr, IpAddr>,
+        interfaces: &BTreeMap<String, Link>,
+    ) -> impl Future<Output = Result<BTreeMap<IpAddr, PeerRoute>, KernelError>> + Send;
+
     /// Does one step.
     ///
     /// # Errors

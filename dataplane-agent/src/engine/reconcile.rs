@@ -15,6 +15,8 @@ use crate::plan::{describe, is_drift, kind, plan};
 const ROUNDS_MAX: usize = 6;
 /// Of the actions that remain after them.
 const NAMED_MAX: usize = 8;
+/// Kinds of what leads packets to other nodes.
+const AT_ONCE: [&str; 2] = ["neighbour", "node"];
 /// For one look or one action.
 const STEP_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -69,6 +71,38 @@ impl<K: Kernel> Engine<K> {
         }
         self.fail(failures);
         false
+    }
+
+    /// Compares new nodes with what the last look found, and does at once what leads packets to them: they wait
+    /// for it. The next look sees to all the rest. True when nothing failed.
+    pub(super) async fn put_nodes(&mut self) -> bool {
+        if self.settled.is_none() || self.model.own().is_none() {
+            return false;
+        }
+        let peers = questions(&self.model, &self.observed).peers;
+        let ways = self.kernel.ways(&peers, &self.observed.interfaces);
+        match limited("ask for the ways to nodes", ways).await {
+            Ok(ways) => self.observed.peer_routes = ways,
+            Err(error) => {
+                tracing::debug!("new nodes wait for the next look: {error}");
+                return false;
+            }
+        }
+        self.compiled = compile(&self.model, &self.observed);
+        let mut actions = plan(&self.observed.state, &self.compiled.state);
+        let unknown = &self.observed.unknown;
+        actions.retain(|action| {
+            let kind = kind(action);
+            AT_ONCE.contains(&kind) && !unknown.contains_key(kind)
+        });
+        // What is refused is tried again, and said, at the next look.
+        let is_put = self.execute(actions).await.is_empty();
+        let states = [Some(&mut self.observed.state), self.settled.as_mut()];
+        for state in states.into_iter().flatten().filter(|_| is_put) {
+            state.neighbours.clone_from(&self.compiled.state.neighbours);
+            state.nodes.clone_from(&self.compiled.state.nodes);
+        }
+        is_put
     }
 
     /// Looks at the kernel.

@@ -63,8 +63,8 @@ impl Sourced {
 }
 
 impl<K: Kernel> Engine<K> {
-    /// Takes what the source of nodes tells. What follows from it is done at the next look.
-    pub(super) fn take_nodes(&mut self, news: impl Into<News>) {
+    /// Takes what the source of nodes tells. True when the nodes are others.
+    pub(super) fn take_nodes(&mut self, news: impl Into<News>) -> bool {
         let news = news.into();
         if let News::Trouble(why) = news {
             let sourced = &mut self.sourced;
@@ -73,14 +73,15 @@ impl<K: Kernel> Engine<K> {
             }
             sourced.silent_since.get_or_insert_with(SystemTime::now);
             sourced.trouble = Some(why);
-            return;
+            return false;
         }
         self.sourced.silent_since = None;
         if self.sourced.trouble.take().is_some() {
             tracing::info!("{}: heard again", self.sourced.name);
         }
-        let News::Nodes(known) = news else { return };
-        if self.model.nodes != known.nodes {
+        let News::Nodes(known) = news else { return false };
+        let are_new = self.model.nodes != known.nodes;
+        if are_new {
             tracing::info!(nodes = known.nodes.len(), "the nodes are new");
         }
         self.model.nodes = known.nodes;
@@ -89,6 +90,7 @@ impl<K: Kernel> Engine<K> {
         let cidrs = self.model.own().map(|own| own.pod_cidrs.clone());
         self.ipam.set_cidrs(&cidrs.unwrap_or_default());
         self.tell_readiness();
+        are_new
     }
 
     /// Whether an ADD would be served, from now on.

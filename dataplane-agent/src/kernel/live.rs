@@ -27,6 +27,7 @@ mod watch;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,7 +38,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use self::error::Context as _;
-use super::{Action, Event, Kernel, KernelError, Observed, Questions, ReadCounters, State};
+use super::{
+    Action, Event, Kernel, KernelError, Link, Observed, PeerRoute, Questions, ReadCounters, State,
+};
 
 pub use problem::{forward_policies, problems};
 pub use residue::{Namespace, Residue, own_pins};
@@ -181,6 +184,15 @@ impl Kernel for LiveKernel {
             unknown: parts.0,
             doubts,
         })
+    }
+
+    async fn ways(
+        &mut self,
+        peers: &BTreeMap<IpAddr, IpAddr>,
+        interfaces: &BTreeMap<String, Link>,
+    ) -> Result<BTreeMap<IpAddr, PeerRoute>, KernelError> {
+        // What is in doubt is asked again, and said, at the next look.
+        self.peers.look(peers, interfaces).await.map(|(routes, _)| routes)
     }
 
     async fn apply(&mut self, action: &Action) -> Result<(), KernelError> {

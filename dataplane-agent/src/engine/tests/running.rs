@@ -3,6 +3,7 @@
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::nodes::source::Known;
 
 /// An engine that runs, and the ends of what it listens to.
 struct Running {
@@ -12,7 +13,7 @@ struct Running {
     stop: oneshot::Sender<()>,
     engine: JoinHandle<()>,
     vitals: watch::Receiver<Vitals>,
-    _nodes: mpsc::Sender<crate::nodes::source::News>,
+    nodes: mpsc::Sender<News>,
     _directory: TempDir,
 }
 
@@ -21,17 +22,28 @@ impl Running {
         let Node { kernel, mut engine, directory: _directory } = Node::new().await;
         let (commands, from_server) = mpsc::channel(1);
         let (events, from_kernel) = mpsc::channel(1);
-        let (_nodes, from_file) = mpsc::channel(1);
+        let (nodes, from_file) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel();
         let inputs =
             Inputs { commands: from_server, events: from_kernel, nodes: from_file, stop: stopped };
         let vitals = engine.vitals.subscribe();
         let engine = tokio::spawn(async move { engine.run(inputs).await });
-        Self { kernel, commands, events: Some(events), stop, engine, vitals, _nodes, _directory }
+        Self { kernel, commands, events: Some(events), stop, engine, vitals, nodes, _directory }
     }
 
     async fn tell(&self, event: Event) {
         self.events.as_ref().unwrap().send(event).await.unwrap();
+    }
+
+    /// All nodes but one, or all again.
+    async fn tell_nodes(&self, all: bool) {
+        let mut nodes = fake::model().nodes;
+        nodes.truncate(if all { nodes.len() } else { nodes.len() - 1 });
+        self.nodes.send(News::Nodes(Known { nodes, ..Known::default() })).await.unwrap();
+    }
+
+    fn entries(&self) -> usize {
+        self.kernel.lock().observed.state.nodes.len()
     }
 
     fn remove_route(&self) {
@@ -120,5 +132,37 @@ async fn a_flood_of_events_is_no_flood_of_looks() {
     node.tell(Event::Changed).await;
     tokio::time::sleep(DEBOUNCE * 3).await;
     assert_eq!(node.routes(), 2, "soon again after a rest");
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_reached_before_the_next_look() {
+    let node = Running::new().await;
+    let all = node.entries();
+    node.kernel.lock().slow = Duration::from_secs(1);
+    for is_there in [false, true, false, true] {
+        // The looks that follow the last change are over.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        node.tell_nodes(is_there).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(node.entries() == all, is_there, "{} of {all}", node.entries());
+    }
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_nodes_is_no_flood_of_looks() {
+    let node = Running::new().await;
+    let before = node.kernel.lock().looks;
+    let all = node.entries();
+    for number in 0..2_000 {
+        node.tell_nodes(number % 2 == 1).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let looks = node.kernel.lock().looks - before;
+    assert!((15..60).contains(&looks), "{looks} looks in 20 s");
+    assert_eq!(node.status().await["drift"], serde_json::json!({}), "nobody else did it");
+    tokio::time::sleep(DEBOUNCE * 2).await;
+    assert_eq!(node.entries(), all);
     node.stop().await;
 }
