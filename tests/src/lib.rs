@@ -9,6 +9,7 @@ pub mod enclosure;
 pub mod fabric;
 pub mod flow;
 pub mod image;
+pub mod memory;
 pub mod namespace;
 pub mod node;
 pub mod pod;

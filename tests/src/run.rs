@@ -105,7 +105,7 @@ impl Drop for Run {
 }
 
 /// When a process began, in the kernel's ticks; none if it has ended.
-pub(crate) fn start_of(pid: u32) -> Option<String> {
+pub fn start_of(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the command, in parentheses, may hold anything. The 22nd field is the start.
     let (_, fields) = stat.rsplit_once(") ")?;

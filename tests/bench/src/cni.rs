@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use tests::memory::of_process;
 use tests::report;
 
 use self::memory::Memory;
@@ -103,7 +104,7 @@ fn measure(size: Size) -> Result<Results> {
     for contender in stage.contenders_for_pods() {
         pods.extend(stage.populate(contender, size.some)?);
     }
-    let (rss, anonymous) = memory::of_process(stage.cluster.node(2).agent_pid()?)?;
+    let agent = of_process(stage.cluster.node(2).agent_pid()?)?;
     let with_pods = stage.contenders_for_pods();
     let subjects: Vec<Subject<'_>> =
         with_pods.iter().zip(&stage.visitors).map(|(c, pod)| Subject::new(c, pod)).collect();
@@ -119,7 +120,7 @@ fn measure(size: Size) -> Result<Results> {
 
     let (bytes, is_static) = memory::binary(&first.plugin)?;
     let peak = memory::peak(first, &stage.visitors[0])?;
-    let memory = Memory { rss, anonymous, bytes, is_static, peak };
+    let memory = Memory { rss: agent.resident, anonymous: agent.anonymous, bytes, is_static, peak };
     let failures = with_pods.iter().zip(&contenders).map(|(a, b)| a.failures() + b.failures());
     let failures = failures.collect();
     let names = contenders.iter().map(|contender| contender.name).collect();

@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Plan};
 use crate::containerd::Containerd;
 use crate::network::{self, Network};
 use crate::report::Report;
-use crate::{checks, life, proxy, suite};
+use crate::{checks, life, measure, proxy, suite};
 
 /// Starts a real Kubernetes cluster on this machine, and looks at pods in it.
 ///
@@ -44,6 +44,9 @@ struct Options {
     /// Only `direct`, and none of Kubernetes' own specifications
     #[arg(long, conflicts_with = "suite")]
     quick: bool,
+    /// Only measure: how soon, how small, how fast beside the reference plugin; all, or what is named
+    #[arg(long, value_enum, value_name = "SUBJECT", num_args = 0.., conflicts_with_all = ["suite", "keep"])]
+    measure: Option<Vec<measure::Subject>>,
     /// Leave the cluster up, and say how to look around
     #[arg(long)]
     keep: bool,
@@ -65,14 +68,20 @@ enum Encapsulation {
     Both,
 }
 
+impl Encapsulation {
+    fn first(self) -> Mode {
+        if self == Self::Vxlan { Mode::Vxlan } else { Mode::Direct }
+    }
+}
+
 impl Options {
     fn networks(&self) -> Vec<Network> {
         let modes = match self.encapsulation {
             _ if self.network == network::Kind::Bridge => return vec![Network::Bridge],
-            Encapsulation::Direct => vec![Mode::Direct],
-            Encapsulation::Vxlan => vec![Mode::Vxlan],
-            Encapsulation::Both if self.quick || self.keep => vec![Mode::Direct],
-            Encapsulation::Both => Mode::ALL.to_vec(),
+            Encapsulation::Both if !self.quick && !self.keep => Mode::ALL.to_vec(),
+            Encapsulation::Direct | Encapsulation::Vxlan | Encapsulation::Both => {
+                vec![self.encapsulation.first()]
+            }
         };
         modes.into_iter().map(Network::Podwire).collect()
     }
@@ -108,6 +117,11 @@ pub fn main() -> ExitCode {
 }
 
 fn work(options: &Options) -> Result<u8> {
+    if let Some(subjects) = &options.measure {
+        let mode = options.encapsulation.first();
+        let plan = options.plan(Network::Podwire(mode));
+        return measure::run(plan, subjects, options.quick);
+    }
     let mut reports = Vec::new();
     for network in options.networks() {
         let plan = options.plan(network);

@@ -45,6 +45,8 @@ pub(crate) fn start(node: &mut Node, certificates: &Certificates) -> Result<()> 
             "imagefs.available": "0%",
         },
         "imageGCHighThresholdPercent": 100,
+        // Almost as many as its pod network has addresses.
+        "maxPods": 260,
         "resolvConf": resolver,
     });
     fs::write(&file, config.to_string())?;

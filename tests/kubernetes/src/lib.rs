@@ -2,6 +2,7 @@
 //! namespaces; what runs on them is what runs on any node.
 
 mod addresses;
+mod agent;
 mod certificates;
 mod checks;
 mod cli;
@@ -13,11 +14,13 @@ mod images;
 mod kubectl;
 mod kubelet;
 mod life;
+mod measure;
 mod network;
 mod node;
 mod programs;
 mod proxy;
 mod report;
 mod suite;
+mod watch;
 
 pub use cli::main;

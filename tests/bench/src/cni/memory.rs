@@ -12,6 +12,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use object::read::elf::{Dyn as _, ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, elf};
+use tests::memory::of_process;
 use tests::namespace::Namespace;
 
 use super::contender::Contender;
@@ -27,23 +28,6 @@ pub(super) struct Memory {
     pub(super) is_static: bool,
     /// The most that was resident of an ADD.
     pub(super) peak: u64,
-}
-
-/// Resident memory of a process, and the anonymous part.
-///
-/// # Errors
-/// When it is gone.
-pub(super) fn of_process(pid: u32) -> Result<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    Ok((field(&status, "VmRSS")?, field(&status, "RssAnon")?))
-}
-
-/// A field of `/proc/PID/status`, in bytes.
-fn field(status: &str, name: &str) -> Result<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let line = line.with_context(|| format!("{name} in {status}"))?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes * 1024)
 }
 
 /// Size of a program's file, and whether it is linked statically: it asks for no interpreter and no library.
@@ -100,8 +84,7 @@ fn trace(pid: Pid) -> Result<u64> {
     loop {
         match waitpid(pid, None)? {
             WaitStatus::PtraceEvent(..) => {
-                let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-                peak = Some(field(&status, "VmHWM")?);
+                peak = Some(of_process(pid.as_raw().cast_unsigned())?.peak);
                 ptrace::cont(pid, None)?;
             }
             WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal)?,
@@ -122,16 +105,7 @@ mod tests_of_memory {
     use super::*;
 
     #[test]
-    fn fields_are_bytes() {
-        let status = "Name:\tx\nVmHWM:\t    1234 kB\nVmRSS:\t 1000 kB\n";
-        assert_eq!(field(status, "VmHWM").unwrap(), 1234 * 1024);
-        assert!(field(status, "RssAnon").is_err());
-    }
-
-    #[test]
-    fn this_process_has_memory_and_is_linked_dynamically() {
-        let (rss, anonymous) = of_process(std::process::id()).unwrap();
-        assert!(rss > anonymous && anonymous > 0, "{rss} {anonymous}");
+    fn this_process_is_linked_dynamically() {
         let (bytes, is_static) = binary(&std::env::current_exe().unwrap()).unwrap();
         assert!(bytes > 100_000 && !is_static);
         assert!(is_static_of(b"no program").is_err());

@@ -10,13 +10,12 @@ use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::pods::{processes, scale, settle};
+use super::pods::{scale, settle};
+use crate::agent::{self, NAMESPACE, SELECTOR};
 use crate::cluster::Cluster;
 use crate::kubectl::condition;
 use crate::node::Node;
 
-const NAMESPACE: &str = "kube-system";
-const SELECTOR: &str = "app.kubernetes.io/name=podwire";
 const IMAGE: &str = "docker.io/podwire/podwire:0.1.0";
 const NEXT_IMAGE: &str = "docker.io/podwire/podwire:next";
 /// Those of the manifest, for the check-up.
@@ -118,12 +117,8 @@ pub(super) fn kill(cluster: &Cluster, times: usize) -> Result<String> {
 
 /// Kills the agent's process with SIGKILL.
 pub(super) fn kill_process(node: &Node) -> Result<()> {
-    let is_agent = |process: &std::path::PathBuf| {
-        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "podwire-agent")
-    };
-    let process = processes(&node.group)?.into_iter().find(is_agent).context("no agent runs")?;
-    let id = process.file_name().and_then(|name| name.to_str()).context("a process")?.parse()?;
-    Ok(send(Pid::from_raw(id), Signal::SIGKILL)?)
+    let id = agent::process(node)?;
+    Ok(send(Pid::from_raw(id.cast_signed()), Signal::SIGKILL)?)
 }
 
 /// The value of one of the agent's metrics.

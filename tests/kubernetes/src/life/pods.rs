@@ -11,6 +11,7 @@ use harness::namespace::Namespace;
 use harness::wait::wait_until;
 use serde_json::{Value, json};
 
+use crate::agent::processes;
 use crate::cluster::Cluster;
 use crate::images;
 
@@ -85,15 +86,6 @@ fn life_pod(pod: &Value) -> Result<LifePod> {
         processes(uid)?.into_iter().next().with_context(|| format!("no process of {name}"))?;
     let sandbox = fs::read_link(process.join("ns/net"))?;
     Ok(LifePod { name, namespace: Namespace::borrow(&process.join("ns/net"))?, addresses, sandbox })
-}
-
-/// The processes that belong to a group whose name has these words, as directories of `/proc`.
-pub(super) fn processes(words: &str) -> Result<Vec<PathBuf>> {
-    let all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
-    let is_in = |process: &PathBuf| {
-        fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(words))
-    };
-    Ok(all.filter(is_in).collect())
 }
 
 /// On one node, and both ways between two.

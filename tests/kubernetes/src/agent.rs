@@ -1,0 +1,40 @@
+//! The agents, as the API server and the machine have them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::node::Node;
+
+/// Where their pods are, and how they are found there.
+pub(crate) const NAMESPACE: &str = "kube-system";
+pub(crate) const SELECTOR: &str = "app.kubernetes.io/name=podwire";
+
+/// The processes that belong to a group whose name has these words, as directories of `/proc`.
+pub(crate) fn processes(words: &str) -> Result<Vec<PathBuf>> {
+    let all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    let is_in = |process: &PathBuf| {
+        fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(words))
+    };
+    Ok(all.filter(is_in).collect())
+}
+
+/// The process of the agent in a group of processes, as the machine numbers it.
+pub(crate) fn process_of(group: &str) -> Result<u32> {
+    let is_agent = |process: &PathBuf| {
+        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "podwire-agent")
+    };
+    let process = processes(group)?.into_iter().find(is_agent).context("no agent runs")?;
+    number(&process)
+}
+
+/// The process of a node's agent.
+pub(crate) fn process(node: &Node) -> Result<u32> {
+    process_of(&node.group)
+}
+
+fn number(process: &Path) -> Result<u32> {
+    let name = process.file_name().and_then(|name| name.to_str()).context("a process")?;
+    Ok(name.parse()?)
+}

@@ -1,0 +1,120 @@
+//! How soon, how small, how fast: figures that need a cluster, each beside what is wanted of it.
+
+mod arrival;
+mod crowd;
+mod figures;
+mod histogram;
+mod maps;
+mod memory;
+mod restart;
+mod starts;
+mod strangers;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use harness::report::{self, Verdict};
+
+use self::starts::Starts;
+use crate::cluster::{Cluster, Plan};
+use crate::network::Network;
+use crate::report::Report;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Subject {
+    /// How soon every agent has a change of a node object in its maps
+    Nodes,
+    /// How soon an agent's pod is Ready
+    Agents,
+    /// The agent's memory with many pods and nodes
+    Memory,
+    /// How long pods take to start, beside the reference plugin
+    Pods,
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    /// Nodes that are added, changed and deleted.
+    events: usize,
+    /// Restarts of each agent.
+    restarts: usize,
+    /// Pods and nodes when the memory is looked at.
+    pods: usize,
+    nodes: usize,
+    /// Pods at once, and how often.
+    burst: usize,
+    bursts: usize,
+    /// Clusters of each network, in turn.
+    turns: usize,
+}
+
+/// Measures and shows one of them.
+type Step = fn(&Cluster, Size) -> Result<Vec<Verdict>>;
+
+const FULL: Size =
+    Size { events: 1000, restarts: 10, pods: 250, nodes: 100, burst: 110, bursts: 3, turns: 2 };
+const QUICK: Size =
+    Size { events: 50, restarts: 2, pods: 30, nodes: 20, burst: 20, bursts: 1, turns: 1 };
+
+/// Measures, shows, judges; returns the exit code.
+pub(crate) fn run(plan: Plan, subjects: &[Subject], is_quick: bool) -> Result<u8> {
+    let size = if is_quick { QUICK } else { FULL };
+    let wants = |subject| subjects.is_empty() || subjects.contains(&subject);
+    let mut verdicts = Vec::new();
+    if wants(Subject::Nodes) || wants(Subject::Agents) || wants(Subject::Memory) {
+        let cluster = start(plan)?;
+        let steps: [(Subject, Step); 3] = [
+            (Subject::Nodes, arrival::run),
+            (Subject::Agents, restart::run),
+            (Subject::Memory, memory::run),
+        ];
+        for (_, step) in steps.into_iter().filter(|(subject, _)| wants(*subject)) {
+            let found = step(&cluster, size);
+            verdicts.extend(found.inspect_err(|_| save_logs(&cluster))?);
+        }
+    }
+    if wants(Subject::Pods) {
+        verdicts.extend(pods(plan, size)?);
+    }
+    Ok(report::verdicts(&verdicts))
+}
+
+/// Ours and the reference plugin in turn, so that what slows the machine down for a while slows both.
+fn pods(plan: Plan, size: Size) -> Result<Vec<Verdict>> {
+    let (mut ours, mut theirs) = (Starts::default(), Starts::default());
+    for _ in 0..size.turns {
+        for (network, starts) in [(plan.network, &mut ours), (Network::Bridge, &mut theirs)] {
+            let cluster = start(Plan { network, ..plan })?;
+            let found = starts::run(&cluster, size);
+            starts.extend(found.inspect_err(|_| save_logs(&cluster))?);
+        }
+    }
+    Ok(starts::show(&ours, &theirs, size))
+}
+
+/// A cluster whose nodes are Ready.
+fn start(plan: Plan) -> Result<Cluster> {
+    eprintln!("\n== {}", plan.name());
+    let mut report = Report::default();
+    let mut cluster = Cluster::start(plan, &mut report)?;
+    report.check("nodes are Ready", || cluster.install_network());
+    if report.failed() > 0 {
+        save_logs(&cluster);
+    }
+    ensure!(report.failed() == 0, "{} did not start", plan.name());
+    Ok(cluster)
+}
+
+fn save_logs(cluster: &Cluster) {
+    match cluster.save_logs() {
+        Ok(directory) => eprintln!("  logs: {}", directory.display()),
+        Err(error) => eprintln!("  no logs: {error:#}"),
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,76 @@
+//! The agent's memory with many pods on its node, in a large cluster.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::memory;
+use harness::report::{Verdict, progress, section, table};
+use harness::wait::wait_until;
+
+use super::Size;
+use super::crowd::Crowd;
+use super::figures::at_most;
+use super::maps::Nodes;
+use super::strangers::{Stranger, answer};
+use crate::agent;
+use crate::cluster::Cluster;
+
+/// MiB.
+const WANTED: f64 = 16.0;
+const MIB: f64 = 1024.0 * 1024.0;
+const KNOWN_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Makes nodes and pods, and looks at the agent of the node that has the pods. They go with the cluster.
+pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Vec<Verdict>> {
+    answer_and_create(cluster, size)?;
+    let mut crowd = Crowd::new(cluster)?;
+    let mut grid = table(&["pods", "nodes known", "resident", "of it anonymous", "the most ever"]);
+    let before = look(cluster)?;
+    crowd.resize(size.pods)?;
+    let with = look(cluster)?;
+    for (pods, memory) in [(0, before), (size.pods, with)] {
+        let mut row = vec![pods.to_string(), size.nodes.to_string()];
+        let figures = [memory.resident, memory.anonymous, memory.peak];
+        row.extend(figures.map(|bytes| format!("{:.1}", bytes as f64 / MIB)));
+        grid.add_row(row);
+    }
+    section("Memory of the agent of the node with the pods, in MiB");
+    println!("{grid}");
+    let resident = with.resident as f64 / MIB;
+    Ok(vec![Verdict {
+        text: format!(
+            "agent with {} pods on its node and {} nodes known: {resident:.1} MiB resident, at most {WANTED:.0}",
+            size.pods, size.nodes
+        ),
+        outcome: at_most(resident, WANTED),
+    }])
+}
+
+fn look(cluster: &Cluster) -> Result<memory::Memory> {
+    memory::of_process(agent::process(&cluster.nodes[0])?)
+}
+
+fn strangers(cluster: &Cluster, size: Size) -> impl Iterator<Item = Stranger> {
+    (0..size.nodes.saturating_sub(cluster.nodes.len())).map(Stranger::new)
+}
+
+/// Waits until the agent knows all.
+fn answer_and_create(cluster: &Cluster, size: Size) -> Result<()> {
+    answer(&cluster.control)?;
+    let bar = progress("node objects", size.nodes as u64);
+    for stranger in strangers(cluster, size) {
+        stranger.create(&cluster.control)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let nodes = Nodes::open(&cluster.nodes[0])?;
+    wait_until("an agent that knows all nodes", KNOWN_TIME_MAX, || {
+        for stranger in strangers(cluster, size) {
+            for pod in stranger.pods() {
+                let way = nodes.way(pod)?.with_context(|| format!("no way to {pod}"))?;
+                ensure!(stranger.addresses().contains(&way), "{pod} is at {way}");
+            }
+        }
+        Ok(())
+    })
+}
