@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// musl's own heap asks the kernel for memory, and gives it back, at every turn.
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     cni_shim::plugin::run()
 }

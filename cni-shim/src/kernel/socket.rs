@@ -63,7 +63,8 @@ impl Talk {
         let socket = Socket::new(NETLINK_ROUTE)?;
         // Without an address it would take the first answer that somebody sends.
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: Cell::new(0), buffer: RefCell::new(vec![0; BUFFER_BYTES]) })
+        let buffer = RefCell::new(Vec::with_capacity(BUFFER_BYTES));
+        Ok(Self { socket, sequence: Cell::new(0), buffer })
     }
 
     /// Asks, and returns what the kernel shows. What it refuses is an error with its number.
@@ -79,17 +80,19 @@ impl Talk {
         request.header.sequence_number = sequence;
         request.finalize();
         let mut buffer = self.buffer.borrow_mut();
-        let bytes = buffer.get_mut(..request.buffer_len()).ok_or(io::ErrorKind::InvalidInput)?;
-        request.serialize(bytes);
-        self.socket.send(bytes, 0)?;
+        // The rest of it is the kernel's to write: each page that nobody touches is time.
+        buffer.clear();
+        buffer.resize(request.buffer_len(), 0);
+        request.serialize(&mut buffer);
+        self.socket.send(&buffer, 0)?;
         let mut shown = Vec::new();
         loop {
-            let length = match self.socket.recv(&mut buffer.as_mut_slice(), 0) {
+            buffer.clear();
+            match self.socket.recv(&mut *buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 length => length?,
             };
-            let answer = buffer.get(..length).unwrap_or_default();
-            if read(answer, sequence, ask, &mut shown)? {
+            if read(&buffer, sequence, ask, &mut shown)? {
                 return Ok(shown);
             }
         }
