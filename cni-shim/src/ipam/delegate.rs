@@ -7,7 +7,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -67,7 +66,8 @@ impl Delegate {
 
     /// Runs it with our environment and input; what it says to people reaches them.
     ///
-    /// It ends when we end, and when its time is up: it holds a lock that others may wait for.
+    /// It has so much time, as it holds a lock that others may wait for. If we are killed it goes on: `host-local`,
+    /// killed while it writes, leaves a lease that is nobody's.
     pub(super) fn run(&self, verb: &str) -> Result<Vec<u8>, Failure> {
         let child = self.start(verb).map_err(|error| self.found.failed(&error.to_string()))?;
         match self.talk(child, DELEGATE_TIME_MAX) {
@@ -81,10 +81,7 @@ impl Delegate {
         let mut command = Command::new(&self.found.plugin);
         command.env("CNI_COMMAND", verb).stdin(Stdio::piped()).stdout(Stdio::piped());
         // A group of its own, with what it starts itself.
-        command.stderr(Stdio::inherit()).process_group(0);
-        // SAFETY: between fork and exec only a system call is made; nothing is allocated or locked.
-        unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
-        command.spawn()
+        command.stderr(Stdio::inherit()).process_group(0).spawn()
     }
 
     /// What it says; nothing if it has not ended within the limit, and was killed with its group.

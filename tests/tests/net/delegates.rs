@@ -21,30 +21,16 @@ answer() {
 }
 "#;
 
-/// Its ADD has a child that kills the plugin that called it, and goes on when it may.
-const LEAVES_A_CHILD: &str = r#"
-if [ "$CNI_COMMAND" = ADD ]; then
-    (
-        kill -9 $PPID
-        read -r _ < "${0%/*}/go"
-        answer
-    ) &
-    wait
-else
-    answer
-fi
+/// Its ADD kills the plugin that called it, and goes on when it may.
+const OUTLIVES: &str = r#"
+[ "$CNI_COMMAND" != ADD ] || { kill -9 $PPID; read -r _ < "${0%/*}/go"; }
+answer
 "#;
 
 /// Its ADD takes a lease and does not end.
 const HANGS: &str = r#"
 answer
 [ "$CNI_COMMAND" != ADD ] || read -r _ < "${0%/*}/go"
-"#;
-
-/// Its ADD takes a lease, kills the plugin that called it, and does not end.
-const HANGS_ALONE: &str = r#"
-answer
-[ "$CNI_COMMAND" != ADD ] || { kill -9 $PPID; read -r _ < "${0%/*}/go"; }
 "#;
 
 /// A node's delegated plugin.
@@ -99,10 +85,10 @@ fn locks_held(node: &Node) -> Result<usize> {
 
 /// Else the lease would come when DEL has been and gone.
 #[test]
-fn del_waits_for_what_a_delegated_plugin_has_left_behind() {
+fn del_waits_for_a_delegated_plugin_that_outlives_its_caller() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
-        let delegate = Delegate::new(node, LEAVES_A_CHILD)?;
+        let delegate = Delegate::new(node, OUTLIVES)?;
         let pod = node.bare_pod()?;
         ensure!(!delegate.killed_add(&pod)?.success(), "it was not killed");
         ensure!(leases(node)?.is_empty(), "too early");
@@ -115,22 +101,6 @@ fn del_waits_for_what_a_delegated_plugin_has_left_behind() {
             ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
             ensure_nothing_is_left(node, &pod)
         })
-    });
-}
-
-/// Else it would hold the lock for ever, for which other attachments wait, too.
-#[test]
-fn a_delegated_plugin_that_hangs_ends_with_its_caller() {
-    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
-        let node = cluster.node(1);
-        let delegate = Delegate::new(node, HANGS_ALONE)?;
-        let pod = node.bare_pod()?;
-        ensure!(!delegate.killed_add(&pod)?.success(), "it was not killed");
-        let deleted = delegate.call(&pod, "DEL")?;
-        deleted.map_err(|error| anyhow!("DEL: {error}"))?;
-        ensure!(locks_held(node)? == 0, "somebody holds the lock");
-        ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
-        ensure_nothing_is_left(node, &pod)
     });
 }
 
