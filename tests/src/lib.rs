@@ -20,6 +20,7 @@ pub mod render;
 pub mod report;
 pub mod room;
 pub mod run;
+pub mod series;
 pub mod server;
 pub mod supervise;
 pub mod tracer;

@@ -81,6 +81,11 @@ impl std::fmt::Display for Ratio {
     }
 }
 
+/// What a single figure says about a limit that it must not exceed: it has no interval.
+pub fn at_most(value: f64, limit: f64) -> Outcome {
+    if value <= limit { Outcome::Holds } else { Outcome::Fails }
+}
+
 /// The middle one.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

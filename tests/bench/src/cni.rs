@@ -2,12 +2,12 @@
 
 mod call;
 mod contender;
+mod figures;
 mod judge;
 mod memory;
 mod parallel;
 mod rest;
 mod rounds;
-mod series;
 mod show;
 mod stage;
 mod yardstick;
@@ -19,10 +19,10 @@ use clap::Args;
 use tests::memory::of_process;
 use tests::report;
 
+use self::figures::Figures;
 use self::memory::Memory;
 use self::parallel::Crowd;
 use self::rounds::{Subject, rounds};
-use self::series::Figures;
 use self::stage::Stage;
 use self::yardstick::Bare;
 

@@ -2,7 +2,6 @@
 
 mod arrival;
 mod crowd;
-mod figures;
 mod histogram;
 mod maps;
 mod memory;

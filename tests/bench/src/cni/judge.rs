@@ -1,10 +1,11 @@
 //! The limits.
 
-use tests::ratio::{Outcome, Ratio};
+use tests::ratio::{Outcome, Ratio, at_most};
 use tests::report::Verdict;
+use tests::series::Series;
 
 use super::Results;
-use super::series::{Figures, Series};
+use super::figures::Figures;
 
 /// Milliseconds of ADD, on a quiet machine.
 const ADD_P50_MAX: f64 = 3.0;
@@ -117,11 +118,6 @@ fn memory(results: &Results) -> Vec<Verdict> {
 /// How many times the other each round took.
 pub(super) fn ratio(of: &Series, to: &Series) -> Ratio {
     Ratio::new(&of.0, &to.0)
-}
-
-/// Of a single figure, which has no interval.
-fn at_most(value: f64, limit: f64) -> Outcome {
-    if value <= limit { Outcome::Holds } else { Outcome::Fails }
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use std::time::Instant;
 use anyhow::Result;
 use tests::namespace::Namespace;
 use tests::report::progress;
+use tests::series::Series;
 
 use super::Size;
 use super::call::millis;
 use super::contender::Contender;
 use super::rest;
-use super::series::Series;
 use super::stage::Stage;
 
 /// What a crowd took.

@@ -6,8 +6,8 @@ use tests::report::progress;
 
 use super::call::millis;
 use super::contender::Contender;
+use super::figures::Figures;
 use super::rest;
-use super::series::Figures;
 
 /// Rounds that only warm up.
 const WARM_UP: usize = 2;

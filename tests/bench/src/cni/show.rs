@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 use tests::report::{Verdict, section, table};
+use tests::series::Series;
 
 use super::Results;
+use super::figures::Figures;
 use super::judge::ratio;
 use super::rest;
-use super::series::{Figures, Series};
 
 /// Prints all tables.
 pub(super) fn tables(results: &Results) {

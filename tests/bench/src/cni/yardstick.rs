@@ -12,12 +12,12 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use serde_json::{Value, json};
 use tests::namespace::Namespace;
+use tests::series::Series;
 use tokio::runtime::Runtime;
 
 use super::call::{self, millis};
 use super::contender::Contender;
 use super::rest;
-use super::series::Series;
 
 const HOST_END: &str = "bare0";
 

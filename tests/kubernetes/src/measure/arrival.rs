@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::report::{Verdict, progress, section, table};
+use harness::series::Series;
 use harness::wait::pace_while;
 use serde_json::Value;
 
-use super::figures::Series;
 use super::maps::Nodes;
 use super::strangers::{Stranger, answer};
 use super::{Size, ms};

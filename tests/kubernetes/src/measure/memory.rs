@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::memory;
+use harness::ratio::at_most;
 use harness::report::{Verdict, progress, section, table};
 use harness::wait::wait_until;
 
 use super::Size;
 use super::crowd::Crowd;
-use super::figures::at_most;
 use super::maps::Nodes;
 use super::strangers::{Stranger, answer};
 use crate::agent;

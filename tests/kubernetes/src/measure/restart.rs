@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use harness::report::{Verdict, progress, section, table};
 use harness::run::start_of;
+use harness::series::Series;
 
-use super::figures::Series;
 use super::{Size, ms};
 use crate::agent::{self, NAMESPACE, SELECTOR};
 use crate::cluster::Cluster;

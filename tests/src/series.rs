@@ -1,31 +1,35 @@
-//! Figures of many events, and what they say about a limit.
+//! Figures of many rounds or events, and what they say about a limit.
 
-use harness::ratio::{Outcome, median};
+use serde_json::{Value, json};
+
+use crate::ratio::{Outcome, median};
 
 /// Standard deviations of a normal distribution that leave one case in twenty outside.
 const SIGMAS: f64 = 1.96;
 
-/// Milliseconds of many events of one kind.
+/// Milliseconds of many rounds or events of one kind.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Series(pub(super) Vec<f64>);
+pub struct Series(pub Vec<f64>);
 
 impl Series {
-    pub(super) fn p50(&self) -> f64 {
+    /// The middle one.
+    pub fn p50(&self) -> f64 {
         median(&self.0)
     }
 
     /// The one that 99 of 100 do not exceed.
-    pub(super) fn p99(&self) -> f64 {
+    pub fn p99(&self) -> f64 {
         self.at_rank((self.0.len() * 99).div_ceil(100))
     }
 
-    pub(super) fn most(&self) -> f64 {
+    /// The longest.
+    pub fn most(&self) -> f64 {
         self.at_rank(self.0.len())
     }
 
     /// What the 99th percentile says about a limit: beyond it, it is open where the true one may keep to it. How
     /// many of the values exceed the true one is a matter of chance (order statistics), one in a hundred on average.
-    pub(super) fn p99_at_most(&self, limit: f64) -> Outcome {
+    pub fn p99_at_most(&self, limit: f64) -> Outcome {
         let count = self.0.len() as f64;
         let least = (count * 0.99 - SIGMAS * (count * 0.99 * 0.01).sqrt()).floor().max(1.0);
         match (self.p99() <= limit, self.at_rank(least as usize) <= limit) {
@@ -33,6 +37,11 @@ impl Series {
             (false, true) => Outcome::Undecided,
             (false, false) => Outcome::Fails,
         }
+    }
+
+    /// For people who count themselves.
+    pub fn to_json(&self) -> Value {
+        json!({ "p50": self.p50(), "p99": self.p99(), "rounds": self.0 })
     }
 
     /// From 1 on.
@@ -43,11 +52,6 @@ impl Series {
     }
 }
 
-/// Of a single figure, which has no interval.
-pub(super) fn at_most(value: f64, limit: f64) -> Outcome {
-    if value <= limit { Outcome::Holds } else { Outcome::Fails }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +60,8 @@ mod tests {
     fn percentiles_are_nearest_ranks() {
         let series = Series((1..=1000).rev().map(f64::from).collect());
         assert_eq!((series.p99(), series.most()), (990.0, 1000.0));
+        let twelve = Series((1..=12).map(f64::from).collect());
+        assert_eq!((twelve.p50(), twelve.p99()), (7.0, 12.0));
         assert!(Series::default().p99().is_nan());
     }
 
