@@ -1,8 +1,12 @@
 //! Kinds of machines that Podwire is built for.
 
 use std::fmt;
+use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::ValueEnum;
+
+use crate::{command, paths};
 
 /// A kind of machine, by the name that container images have for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -55,4 +59,11 @@ impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "linux/{}", self.architecture())
     }
+}
+
+/// Whether the workspace's tool chain has Rust's standard library for a target.
+pub(crate) fn has_standard_library(target: &str) -> Result<bool> {
+    let mut rustc = command::cargo("rustc");
+    rustc.current_dir(paths::root()).args(["--print", "target-libdir", "--target", target]);
+    Ok(PathBuf::from(command::output(&mut rustc)?).exists())
 }

@@ -42,8 +42,7 @@ pub(crate) fn open_namespace(path: &Path) -> Result<File, Failure> {
 
 /// Does some work in a namespace, and comes back. The socket is of that namespace wherever it is used.
 ///
-/// A thread that ends there would not have to come back; but the plugin has one, and another is made, woken and
-/// waited for in a third of the time that all of the work takes.
+/// A thread that ends there would not have to come back; but it took 0.2 ms until one was there, and this way takes 0.04.
 pub(crate) fn inside<T>(
     namespace: &File,
     work: impl FnOnce(Netlink) -> Result<T, Failure>,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::{AGENT, PLUGIN, SHIPPED};
 use crate::ebpf::toolchain::{self, Toolchain};
-use crate::platform::Platform;
+use crate::platform::{Platform, has_standard_library};
 use crate::{command, paths, set_up};
 
 /// Where the built programs are.
@@ -49,9 +49,7 @@ enum StandardLibrary {
 impl StandardLibrary {
     fn find(platform: Platform) -> Result<Self> {
         let target = platform.target();
-        let mut rustc = command::cargo("rustc");
-        rustc.current_dir(paths::root()).args(["--print", "target-libdir", "--target", target]);
-        if PathBuf::from(command::output(&mut rustc)?).exists() {
+        if has_standard_library(target)? {
             return Ok(Self::Installed);
         }
         let found = toolchain::find()?.with_context(|| {

@@ -1,18 +1,16 @@
 //! Rust's standard library for musl, with which the plugin is linked where it is there.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::platform::has_standard_library;
 use crate::{command, paths};
 
 /// This machine's, if the tool chain has its standard library.
 pub(crate) fn musl_target() -> Result<Option<String>> {
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let mut rustc = command::cargo("rustc");
-    rustc.current_dir(paths::root()).args(["--print", "target-libdir", "--target", &target]);
-    Ok(PathBuf::from(command::output(&mut rustc)?).exists().then_some(target))
+    let target = target();
+    Ok(has_standard_library(&target)?.then_some(target))
 }
 
 /// Has rustup add it. Without it all works, too, and each call of the plugin takes longer; so where that cannot be,
@@ -22,7 +20,7 @@ pub(super) fn install_if_missing() -> Result<()> {
     if std::env::var_os("RUSTUP_TOOLCHAIN").is_none() || musl_target()?.is_some() {
         return Ok(());
     }
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let target = target();
     eprintln!("  adding the target {target} by rustup: the plugin starts faster with musl");
     let mut rustup = Command::new("rustup");
     rustup.current_dir(paths::root()).args(["target", "add", &target]);
@@ -30,4 +28,8 @@ pub(super) fn install_if_missing() -> Result<()> {
         eprintln!("  without it the plugin is linked with glibc: {error:#}");
     }
     Ok(())
+}
+
+fn target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
