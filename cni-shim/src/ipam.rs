@@ -7,6 +7,7 @@ mod delegate;
 mod lease;
 mod requested;
 mod sizes;
+mod watch;
 
 use std::net::IpAddr;
 

@@ -3,15 +3,13 @@
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::lease::{self, Lease};
+use super::watch::Life;
 use crate::delegation::{DELEGATE_TIME_MAX, Delegation};
 use crate::error::{Context as _, DECODE, INVALID_ENVIRONMENT, failure};
 use crate::protocol::Failure;
@@ -66,11 +64,10 @@ impl Delegate {
 
     /// Runs it with our environment and input; what it says to people reaches them.
     ///
-    /// It has so much time, as it holds a lock that others may wait for. If we are killed it goes on: `host-local`,
-    /// killed while it writes, leaves a lease that is nobody's.
+    /// It has so much time, as it holds a lock that others may wait for. If we are killed it goes on until then:
+    /// `host-local`, killed while it writes, leaves a lease that is nobody's.
     pub(super) fn run(&self, verb: &str) -> Result<Vec<u8>, Failure> {
-        let child = self.start(verb).map_err(|error| self.found.failed(&error.to_string()))?;
-        match self.talk(child, DELEGATE_TIME_MAX) {
+        match self.talk(verb, DELEGATE_TIME_MAX) {
             Ok(Some(output)) => self.found.answer(output),
             Ok(None) => Err(self.found.late(verb)),
             Err(error) => Err(self.found.failed(&error.to_string())),
@@ -85,24 +82,20 @@ impl Delegate {
     }
 
     /// What it says; nothing if it has not ended within the limit, and was killed with its group.
-    fn talk(&self, mut child: Child, limit: Duration) -> io::Result<Option<Output>> {
+    fn talk(&self, verb: &str, limit: Duration) -> io::Result<Option<Output>> {
+        let life = Life::new()?;
+        let mut child = self.start(verb)?;
         let group = i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)?;
-        let (done, ended) = mpsc::channel::<()>();
-        thread::scope(|scope| {
-            let watch = scope.spawn(move || {
-                let late = ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
-                // That it has ended just now is no error.
-                if late { killpg(group, Signal::SIGKILL).is_ok() } else { false }
-            });
-            if let Some(mut stdin) = child.stdin.take() {
-                // One that fails may end without reading.
-                let _ = stdin.write_all(&self.input);
-            }
-            let output = child.wait_with_output();
-            drop(done);
-            let late = watch.join().unwrap_or(false);
-            output.map(|output| (!late).then_some(output))
-        })
+        let watch = life.watch(group, limit).inspect_err(|_| {
+            let _ = child.kill().and_then(|()| child.wait());
+        })?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that fails may end without reading.
+            let _ = stdin.write_all(&self.input);
+        }
+        let output = child.wait_with_output();
+        let was_killed = watch.end()?;
+        output.map(|output| (!was_killed).then_some(output))
     }
 }
 
@@ -124,7 +117,7 @@ mod tests {
         let found =
             Delegation { plugin, path: "/".into(), args: String::new(), config: Value::Null };
         let delegate = Delegate { found, input: vec![b' '; 1 << 20] };
-        delegate.talk(delegate.start("ADD").expect("started"), limit).expect("an end")
+        delegate.talk("ADD", limit).expect("an end")
     }
 
     #[test]

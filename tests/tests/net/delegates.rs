@@ -33,6 +33,12 @@ answer
 [ "$CNI_COMMAND" != ADD ] || read -r _ < "${0%/*}/go"
 "#;
 
+/// The same, and its ADD kills the plugin that called it before that.
+const OUTLIVES_AND_HANGS: &str = r#"
+answer
+[ "$CNI_COMMAND" != ADD ] || { kill -9 $PPID; read -r _ < "${0%/*}/go"; }
+"#;
+
 /// A node's delegated plugin.
 struct Delegate<'a> {
     node: &'a Node,
@@ -114,6 +120,22 @@ fn an_add_whose_delegated_plugin_hangs_fails_and_leaves_nothing() {
         ensure!(error["code"] == DELEGATE, "{error}");
         ensure!(error["details"].as_str().is_some_and(|text| text.contains("ADD took more than")));
         ensure!(node.directory.join("leases/podwire/last_reserved_ip.0").exists(), "no ADD");
+        ensure!(locks_held(node)? == 0, "somebody holds the lock");
+        ensure_nothing_is_left(node, &pod)
+    });
+}
+
+/// Else the lock, which others may share, would never be free again.
+#[test]
+fn a_delegated_plugin_that_outlives_its_caller_and_hangs_is_ended() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let delegate = Delegate::new(node, OUTLIVES_AND_HANGS)?;
+        let pod = node.bare_pod()?;
+        ensure!(!delegate.killed_add(&pod)?.success(), "it was not killed");
+        ensure!(!leases(node)?.is_empty(), "it has taken no lease");
+        ensure!(locks_held(node)? == 1, "DEL would not wait");
+        delegate.call(&pod, "DEL")?.map_err(|error| anyhow!("DEL: {error}"))?;
         ensure!(locks_held(node)? == 0, "somebody holds the lock");
         ensure_nothing_is_left(node, &pod)
     });
