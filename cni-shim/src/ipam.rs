@@ -51,6 +51,11 @@ impl Given {
             None => Self { addresses, mtu, routes, dns },
         }
     }
+
+    /// For a pod whose packets of IPv6 may be longer than 64 KiB.
+    pub(crate) fn with_room_for_jumbograms(self) -> Self {
+        Self { routes: sizes::with_room_for_jumbograms(self.routes, self.mtu), ..self }
+    }
 }
 
 impl Ipam {

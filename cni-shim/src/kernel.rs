@@ -13,4 +13,4 @@ pub(crate) use bpf::{
 };
 pub(crate) use facts::{PodFacts, RouteFacts};
 pub(crate) use namespace::{inside, open_namespace};
-pub(crate) use netlink::{LinkFacts, Made, Netlink, Pair};
+pub(crate) use netlink::{Ends, LinkFacts, Made, Netlink, Pair};

@@ -96,6 +96,28 @@ pub struct PluginFile {
     /// Whether grace periods are expedited while the plugin waits for some ([`grace`](crate::grace)).
     #[serde(default)]
     pub expedite: bool,
+    /// What is set at both ends of a pod's veth when it is made.
+    #[serde(default, skip_serializing_if = "BigTcp::is_off")]
+    pub big_tcp: BigTcp,
+}
+
+/// How long an aggregate of a pod may be, in bytes; none: as the kernel has it, up to 65,536.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BigTcp {
+    /// Of IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<u32>,
+    /// Of IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<u32>,
+}
+
+impl BigTcp {
+    /// Nothing is set.
+    pub fn is_off(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Pins below the root that [`PluginFile::bpffs`] names.

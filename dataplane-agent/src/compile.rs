@@ -1,5 +1,6 @@
 //! Turns the model into the state that the kernel should have. Pure.
 
+mod big_tcp;
 mod outside;
 mod peers;
 mod sysctls;
@@ -14,6 +15,7 @@ use dataplane_core::abi::names::{
 use dataplane_core::abi::{ABI_VERSION, Addr, Config, Mac, NodeEntry, PodEntry};
 use ipnet::IpNet;
 
+pub use self::big_tcp::Chosen;
 use self::peers::Paths;
 pub use self::peers::{Peer, Way};
 pub use self::sysctls::watched_sysctls;
@@ -40,6 +42,8 @@ pub struct Compiled {
     pub near_mtu: u32,
     /// How each other node is reached.
     pub peers: Vec<Peer>,
+    /// How long packets of pods may be.
+    pub big_tcp: Chosen,
     /// Why pods cannot be made, though the data plane is as it should be.
     pub obstacle: Option<String>,
     /// What an operator should know.
@@ -70,9 +74,12 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     compiled.problems.extend(compiled.obstacle.clone());
     compiled.problems.extend(observed.doubts.iter().cloned());
     compiled.problems.extend(outside::problem(model, own));
+    compiled.big_tcp = big_tcp::choose(model, &uplinks, observed, compiled.pod_mtu);
+    compiled.problems.extend(big_tcp::problem(&uplinks, observed));
 
     let state = &mut compiled.state;
     state.devices = devices(model, &paths);
+    state.aggregates = compiled.big_tcp.uplinks.clone();
     state.addresses = own.pod_cidrs.iter().map(|cidr| IpNet::from(gateway(cidr))).collect();
     state.routes = routes(model, own, observed, route_mtu(compiled.pod_mtu, observed));
     state.neighbours = paths.neighbours(&compiled.peers, &observed.fixed_neighbours);
@@ -93,6 +100,10 @@ pub fn questions(model: &Model, observed: &Observed) -> Questions {
     let mut peers = BTreeMap::new();
     for from in own_like.into_iter().flatten() {
         peers.extend(model.peers().filter_map(|peer| Some((peer.address_like(from)?, *from))));
+        if big_tcp::asks_for_world(model) {
+            let world = big_tcp::WORLD.iter().filter(|world| world.is_ipv4() == from.is_ipv4());
+            peers.extend(world.map(|world| (*world, *from)));
+        }
     }
     Questions { sysctls, peers }
 }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cni_shim::names::BigTcp;
 use cni_shim::protocol::{Call, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
@@ -95,6 +96,8 @@ pub struct Setup {
     pub install_problems: watch::Receiver<Vec<String>>,
     /// Where the engine says how it is.
     pub vitals: watch::Sender<Vitals>,
+    /// Where it says how long packets of new pods may be.
+    pub big_tcp: watch::Sender<BigTcp>,
 }
 
 /// Model, kernel, and what is known about the difference.
@@ -128,6 +131,7 @@ pub struct Engine<K> {
     readiness: watch::Sender<Readiness>,
     reconciliations: Reconciliations,
     vitals: watch::Sender<Vitals>,
+    big_tcp: watch::Sender<BigTcp>,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -165,7 +169,9 @@ impl<K: Kernel> Engine<K> {
             readiness: watch::Sender::default(),
             reconciliations: Reconciliations::default(),
             vitals: setup.vitals,
+            big_tcp: setup.big_tcp,
         };
+        engine.model.raised = engine.store.raised();
         engine.observed = engine.observe().await?;
         if let Some(why) = engine.observed.unknown.get("pod") {
             // Without them an address that a pod has would be given to another.

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use tokio::time::timeout;
 
 use crate::kernel::{
-    Action, AddrKey, Device, HOST_DEVICE, Hop, Kernel, KernelError, Link, Medium, Neighbour,
-    Observed, PeerRoute, Questions, State,
+    AGGREGATE_MAX, Action, AddrKey, Aggregates, Device, HOST_DEVICE, Hop, Kernel, KernelError,
+    Link, Medium, Neighbour, Observed, PeerRoute, Questions, State, changed_aggregates,
 };
 use crate::model::{Attached, Encapsulation, Model, Network, Node};
 use crate::plan::{describe, kind};
@@ -69,7 +69,19 @@ pub(crate) fn link(name: &str, ifindex: u32, mtu: u32, addresses: &[&str]) -> Li
     let addresses = addresses.iter().map(|text| text.parse::<IpNet>().unwrap()).collect();
     let alias = String::new();
     let name = name.to_owned();
-    Link { name, alias, ifindex, mac, mtu, up: true, unused: false, medium, addresses }
+    Link {
+        name,
+        alias,
+        ifindex,
+        mac,
+        mtu,
+        up: true,
+        unused: false,
+        medium,
+        aggregates: Aggregates::default(),
+        aggregates_max: AGGREGATE_MAX,
+        addresses,
+    }
 }
 
 pub(crate) fn attached(container: &str, ifindex: u32, address: &str, generation: u64) -> Attached {
@@ -92,6 +104,9 @@ pub(crate) fn change(state: &mut State, action: &Action) {
     match action.clone() {
         Action::PutDevice { name, device } => drop(state.devices.insert(name, device)),
         Action::RemoveDevice { name } => drop(state.devices.remove(&name)),
+        Action::SetAggregates { interface, aggregates } => {
+            state.aggregates.insert(interface, aggregates);
+        }
         Action::AddAddress(net) => drop(state.addresses.insert(net)),
         Action::RemoveAddress(net) => drop(state.addresses.remove(&net)),
         Action::PutRoute { destination, route } => drop(state.routes.insert(destination, route)),
@@ -192,6 +207,11 @@ impl Inner {
             let new = link(name, next + 1, *mtu, &[]);
             self.observed.interfaces.entry(name.clone()).or_insert(new).mtu = *mtu;
         }
+        if let Action::SetAggregates { interface, aggregates } = action
+            && let Some(link) = self.observed.interfaces.get_mut(interface)
+        {
+            link.aggregates = *aggregates;
+        }
         if let Action::RemoveDevice { name } = action {
             self.remove_interface(name);
         }
@@ -205,6 +225,7 @@ impl Inner {
         let needs = match action {
             Action::AddAddress(_) | Action::PutRoute { .. } => HOST_DEVICE,
             Action::Attach { interface, .. }
+            | Action::SetAggregates { interface, .. }
             | Action::PutNeighbour(Neighbour { device: interface, .. }) => interface,
             Action::PutDevice { .. }
             | Action::RemoveDevice { .. }
@@ -236,6 +257,7 @@ impl Kernel for FakeKernel {
             let _ = timeout(slow, std::future::pending::<()>()).await;
         }
         let mut observed = self.lock().observed.clone();
+        observed.state.aggregates = changed_aggregates(&observed.interfaces);
         observed.state.sysctls.retain(|path, _| questions.sysctls.contains(path));
         observed.peer_routes.retain(|peer, _| questions.peers.contains_key(peer));
         Ok(observed)

@@ -2,6 +2,7 @@
 //!
 //! [`State`] describes both what is there and what should be there, so that planning is a comparison.
 
+mod aggregates;
 pub mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,8 @@ use cni_shim::names::{Hook, network_of_alias};
 use dataplane_core::abi::{Addr, Config, Mac, NodeEntry, PodEntry, Stats};
 use ipnet::IpNet;
 
+pub(crate) use self::aggregates::changed_aggregates;
+pub use self::aggregates::{AGGREGATE_MAX, Aggregates, AllRaised, LEGACY_MAX, Raised};
 use crate::model::{Attached, is_pod_interface};
 
 /// The device between the host stack and the pods.
@@ -30,6 +33,9 @@ pub const ROUTE_PROTOCOL: u8 = 157;
 pub struct State {
     /// `podwire0` and the tunnel device, by name.
     pub devices: BTreeMap<String, Device>,
+    /// How long packets of interfaces may be, where somebody has changed it. Wanted of uplinks that we raise, or
+    /// have raised.
+    pub aggregates: BTreeMap<String, Aggregates>,
     /// Addresses on `podwire0`.
     pub addresses: BTreeSet<IpNet>,
     /// Cluster routes to `podwire0`, by destination.
@@ -155,6 +161,10 @@ pub struct Link {
     pub unused: bool,
     /// What its packets look like.
     pub medium: Medium,
+    /// How long its packets may be.
+    pub aggregates: Aggregates,
+    /// The most that its device takes of what is sent (`tso_max_size`).
+    pub aggregates_max: u32,
     /// Its IP addresses with their prefix length.
     pub addresses: Vec<IpNet>,
 }
@@ -257,6 +267,10 @@ pub enum Action {
     },
     RemoveDevice {
         name: String,
+    },
+    SetAggregates {
+        interface: String,
+        aggregates: Aggregates,
     },
     AddAddress(IpNet),
     RemoveAddress(IpNet),

@@ -10,7 +10,7 @@ use dataplane_core::abi::{Mac, PodEntry};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::AddrKey;
+use crate::kernel::{AddrKey, AllRaised};
 
 /// Everything that decides what the data plane of this node should be.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Model {
     pub orphans: BTreeMap<String, Vec<(AddrKey, PodEntry)>>,
     /// Interfaces of pods that are gone for good, so that pins of their links go too.
     pub released: BTreeSet<String>,
+    /// Uplinks that were raised for BIG TCP and are not yet as they were.
+    pub raised: AllRaised,
     /// The uplinks of the last look, for the moment in which no interface has the node's address.
     pub last_uplinks: Vec<String>,
 }
@@ -69,6 +71,8 @@ pub struct Network {
     pub uplinks: Vec<String>,
     /// The largest packet that the network between the nodes carries, where it is less than is found.
     pub mtu: Option<u32>,
+    /// Whether pods send packets of more than 64 KiB at once.
+    pub big_tcp: BigTcpMode,
 }
 
 impl Default for Network {
@@ -80,6 +84,7 @@ impl Default for Network {
             cluster_cidrs: Vec::new(),
             uplinks: Vec::new(),
             mtu: None,
+            big_tcp: BigTcpMode::Auto,
         }
     }
 }
@@ -95,6 +100,19 @@ pub enum Encapsulation {
     /// As they are to nodes on the same link, inside VXLAN to the others.
     #[default]
     Auto,
+}
+
+/// Whether pods hand the kernel packets of more than 64 KiB, which it segments at the last moment (BIG TCP).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BigTcpMode {
+    /// As far as all devices on their way take them; the devices stay as they are.
+    #[default]
+    Auto,
+    /// Yes, and the uplinks are set to take them.
+    On,
+    /// No.
+    Off,
 }
 
 /// A node of the cluster.

@@ -25,6 +25,12 @@ fn puts(observed: &State, wanted: &State) -> Vec<Action> {
         }
     }
     actions.extend(sysctls(observed, wanted));
+    for (interface, aggregates) in &wanted.aggregates {
+        if observed.aggregates.get(interface).copied().unwrap_or_default() != *aggregates {
+            let (interface, aggregates) = (interface.clone(), *aggregates);
+            actions.push(Action::SetAggregates { interface, aggregates });
+        }
+    }
     actions
         .extend(wanted.addresses.difference(&observed.addresses).copied().map(Action::AddAddress));
     let neighbours = wanted.neighbours.difference(&observed.neighbours).cloned();
@@ -104,8 +110,9 @@ fn attach(interface: &str, hook: LinkHook, program: &str) -> Action {
 }
 
 /// All kinds of actions: names that metrics have as a label.
-pub const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 11] = [
     "address",
+    "aggregate",
     "config",
     "device",
     "link",
@@ -121,6 +128,7 @@ pub const KINDS: [&str; 10] = [
 pub fn kind(action: &Action) -> &'static str {
     match action {
         Action::PutDevice { .. } | Action::RemoveDevice { .. } => "device",
+        Action::SetAggregates { .. } => "aggregate",
         Action::AddAddress(_) | Action::RemoveAddress(_) => "address",
         Action::PutRoute { .. } | Action::RemoveRoute { .. } => "route",
         Action::PutNeighbour(_) | Action::RemoveNeighbour(_) => "neighbour",
@@ -139,6 +147,9 @@ pub fn is_drift(action: &Action, before: &State, wanted: &State) -> bool {
     match action {
         Action::PutDevice { name, .. } | Action::RemoveDevice { name } => {
             before.devices.get(name) == wanted.devices.get(name)
+        }
+        Action::SetAggregates { interface, .. } => {
+            before.aggregates.get(interface) == wanted.aggregates.get(interface)
         }
         Action::AddAddress(net) | Action::RemoveAddress(net) => {
             before.addresses.contains(net) == wanted.addresses.contains(net)
@@ -169,6 +180,9 @@ pub fn is_drift(action: &Action, before: &State, wanted: &State) -> bool {
 pub fn describe(action: &Action) -> String {
     match action {
         Action::PutDevice { name, .. } | Action::RemoveDevice { name } => format!("device {name}"),
+        Action::SetAggregates { interface, .. } => {
+            format!("largest packets (gso_max_size and the like) of {interface}")
+        }
         Action::AddAddress(net) | Action::RemoveAddress(net) => format!("address {net}"),
         Action::PutRoute { destination, .. } | Action::RemoveRoute { destination } => {
             format!("route {destination}")

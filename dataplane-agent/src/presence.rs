@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use cni_shim::names::{LOCK_DIRECTORY, PLUGIN_FILE, PluginFile, beside};
+use cni_shim::names::{BigTcp, LOCK_DIRECTORY, PLUGIN_FILE, PluginFile, beside};
 use cni_shim::protocol::PROTOCOL_VERSION;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::engine::Command;
 use crate::files;
@@ -27,6 +27,8 @@ pub struct Presence {
     pub bpffs: PathBuf,
     /// Whether the plugin has the kernel hurry.
     pub expedite: bool,
+    /// How long packets of new pods may be.
+    pub big_tcp: watch::Receiver<BigTcp>,
 }
 
 impl Presence {
@@ -50,6 +52,7 @@ impl Presence {
             protocol: PROTOCOL_VERSION,
             bpffs: self.bpffs.clone(),
             expedite: self.expedite,
+            big_tcp: *self.big_tcp.borrow(),
         };
         let file = beside(&self.socket, PLUGIN_FILE);
         let text = serde_json::to_vec(&content).map_err(|error| StoreError::Io {
@@ -81,9 +84,20 @@ impl Presence {
 
     /// Ends when the socket is no longer that of this inode.
     async fn lives_until_lost(&self, inode: Option<u64>) {
+        let mut big_tcp = self.big_tcp.clone();
         loop {
-            tokio::time::sleep(SIGN_OF_LIFE_EVERY).await;
-            if let Err(error) = self.make().and_then(|()| self.touch()) {
+            let changed = async {
+                match big_tcp.changed().await {
+                    Ok(()) => {}
+                    // The engine has ended.
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            let shown = tokio::select! {
+                () = changed => self.write_plugin_file(),
+                () = tokio::time::sleep(SIGN_OF_LIFE_EVERY) => self.make().and_then(|()| self.touch()),
+            };
+            if let Err(error) = shown {
                 tracing::warn!(%error, "cannot show that this agent lives");
             }
             if self.inode() != inode {
@@ -154,7 +168,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("podwire");
         let (socket, bpffs) = (directory.join("agent.sock"), "/sys/fs/bpf/x".into());
-        let presence = Presence { socket, bpffs, expedite: true };
+        let (big_tcp, told) = watch::channel(BigTcp::default());
+        let presence = Presence { socket, bpffs, expedite: true, big_tcp: told };
         presence.make().unwrap();
         let server = Server::bind(&presence.socket).unwrap();
         let (engine, _commands) = mpsc::channel(1);
@@ -166,6 +181,11 @@ mod tests {
         assert!(std::os::unix::net::UnixStream::connect(&presence.socket).is_ok());
         let told = fs::read_to_string(directory.join("plugin.json")).unwrap();
         assert!(told.contains("bpf/x") && told.contains(r#""expedite":true"#), "{told}");
+        assert!(!told.contains("bigTcp"), "as without BIG TCP: {told}");
+        big_tcp.send(BigTcp { ipv4: None, ipv6: Some(200_000) }).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = fs::read_to_string(directory.join("plugin.json")).unwrap();
+        assert!(told.contains(r#""bigTcp":{"ipv6":200000}"#), "{told}");
         assert_eq!(fs::read_dir(directory.join("locks")).unwrap().count(), 256);
         task.abort();
     }

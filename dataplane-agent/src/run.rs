@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use cni_shim::names::BigTcp;
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,8 +36,9 @@ pub async fn run(settings: Settings) -> Result<()> {
     let install = Install::new(around.install.clone(), &around.socket)?;
     let source = nodes.open(&node_name, &around.network).await?;
     preflight(&around.bpffs)?;
+    let (tell_big_tcp, big_tcp) = watch::channel(BigTcp::default());
     let presence =
-        Presence { socket: around.socket.clone(), bpffs: around.bpffs.clone(), expedite };
+        Presence { socket: around.socket.clone(), bpffs: around.bpffs.clone(), expedite, big_tcp };
     make_directory(around.socket.parent().unwrap_or(Path::new("/")))?;
     let store = Store::open(&around.state_dir)?;
     // Before anything is changed: a socket that is in use belongs to an agent of another directory.
@@ -67,6 +69,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         host_problems: live::problems,
         install_problems: install.problems(),
         vitals,
+        big_tcp: tell_big_tcp,
     };
     let mut engine = Engine::start(kernel, setup).await?;
     engine.reconcile().await;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::install::Directories;
 use crate::kernel::live::SYSCTLS;
-use crate::model::{Encapsulation, Network};
+use crate::model::{BigTcpMode, Encapsulation, Network};
 use crate::nodes::cidr_fault;
 use crate::nodes::kubernetes::Kubernetes;
 use crate::nodes::source::Source;
@@ -63,6 +63,11 @@ pub struct Options {
     /// say]
     #[arg(long, env = "PODWIRE_MTU", value_name = "BYTES")]
     pub mtu: Option<u32>,
+    /// Whether pods may hand the kernel TCP packets of more than 64 KiB, which it segments at the last moment:
+    /// as far as all devices on the way take them, or yes and the uplinks are set to take them, or no
+    /// [default: auto]
+    #[arg(long, env = "PODWIRE_BIG_TCP", value_enum, value_name = "MODE")]
+    pub big_tcp: Option<BigTcpMode>,
     /// Unix socket for the CNI plugin and for `status` [default: /run/podwire/agent.sock]
     #[arg(long, env = "PODWIRE_SOCKET", value_name = "FILE")]
     pub socket: Option<PathBuf>,
@@ -208,6 +213,7 @@ impl Options {
             cluster_cidrs: self.cluster_cidr.clone(),
             uplinks: self.uplink.clone(),
             mtu: self.mtu,
+            big_tcp: self.big_tcp.unwrap_or(default.big_tcp),
         };
         check(&network)?;
         let path = |option, given: &Option<PathBuf>, default: &str| {
@@ -263,6 +269,7 @@ impl Options {
             vxlan_vni: self.vxlan_vni.or(other.vxlan_vni),
             uplink: if self.uplink.is_empty() { other.uplink } else { self.uplink },
             mtu: self.mtu.or(other.mtu),
+            big_tcp: self.big_tcp.or(other.big_tcp),
             socket: self.socket.or(other.socket),
             bpffs: self.bpffs.or(other.bpffs),
             state_dir: self.state_dir.or(other.state_dir),
@@ -324,6 +331,11 @@ fn check(network: &Network) -> Result<(), SettingsError> {
             MTU_RANGE.end()
         );
         return Err(SettingsError::Bad("--mtu", what));
+    }
+    if network.big_tcp == BigTcpMode::On && network.encapsulation != Encapsulation::Direct {
+        let what = "\"on\" goes with --encapsulation direct only, as VXLAN takes no packets of more than 64 KiB: \
+                    choose that, or leave --big-tcp at \"auto\"";
+        return Err(SettingsError::Bad("--big-tcp", what.to_owned()));
     }
     let bad_name = |name: &&String| name.is_empty() || name.len() > 15 || name.contains('/');
     if let Some(name) = network.uplinks.iter().find(bad_name) {
@@ -444,5 +456,20 @@ mod tests {
             o.cluster_cidr = vec!["10.0.0.0/8".parse().unwrap(), "10.1.0.0/16".parse().unwrap()];
         });
         assert!(error.contains("overlaps 10.0.0.0/8"), "{error}");
+    }
+
+    #[test]
+    fn large_packets_and_a_tunnel_do_not_go_together() {
+        let mode = |big_tcp, encapsulation| {
+            complete(Options { big_tcp: Some(big_tcp), encapsulation, ..least() })
+        };
+        for tunnel in [None, Some(Encapsulation::Auto), Some(Encapsulation::Vxlan)] {
+            let error = mode(BigTcpMode::On, tunnel).unwrap_err();
+            assert!(error.starts_with("--big-tcp") && error.contains("--encapsulation direct"));
+            assert!(mode(BigTcpMode::Auto, tunnel).is_ok());
+            assert!(mode(BigTcpMode::Off, tunnel).is_ok());
+        }
+        let settings = mode(BigTcpMode::On, Some(Encapsulation::Direct)).unwrap();
+        assert_eq!(settings.around.network.big_tcp, BigTcpMode::On);
     }
 }

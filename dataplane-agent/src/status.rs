@@ -3,13 +3,14 @@
 mod table;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use cni_shim::names::{PLUGIN_FILE, beside};
+use cni_shim::names::{BigTcp, PLUGIN_FILE, beside};
 use cni_shim::protocol::{self, Call, MessageError, PROTOCOL_VERSION, Reply, Request};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,32 @@ pub struct NodeStatus {
     pub encapsulation: Encapsulation,
     pub uplinks: Vec<String>,
     pub pod_mtu: u32,
+    /// None from an agent before there was a choice.
+    #[serde(default)]
+    pub big_tcp: Option<BigTcpStatus>,
+}
+
+/// How long the packets may be that pods hand the kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BigTcpStatus {
+    /// In bytes, of pods that are made from now on; none of a family: as the kernel has it.
+    #[serde(flatten)]
+    pub pods: BigTcp,
+    /// Why.
+    pub why: String,
+}
+
+impl fmt::Display for BigTcpStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let families = [("IPv4", self.pods.ipv4), ("IPv6", self.pods.ipv6)];
+        for (family, size) in families {
+            if let Some(size) = size {
+                write!(f, "{size} bytes of {family}, ")?;
+            }
+        }
+        write!(f, "{}", self.why)
+    }
 }
 
 /// A pool of addresses.

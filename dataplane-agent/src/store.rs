@@ -13,6 +13,9 @@ use crate::files;
 use crate::model::{Attached, is_pod_interface};
 
 mod missing;
+mod raised;
+
+pub use self::raised::raised;
 
 /// End of the name of a file that is being written.
 const NEW: &str = "new";
@@ -167,13 +170,7 @@ impl Store {
     /// # Errors
     /// When it is there and cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), StoreError> {
-        let path = self.path(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("cannot remove", &path)(error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        remove_file(&self.path(name))
     }
 
     /// The file of an attachment, for messages.
@@ -202,6 +199,16 @@ pub fn make_directory(path: &Path) -> Result<(), StoreError> {
         .mode(0o700)
         .create(path)
         .map_err(io_error("cannot create", path))
+}
+
+/// Removes a file. One that is gone is no error.
+fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("cannot remove", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Replaces a file in one step; readers see the old or the new content.
@@ -280,8 +287,8 @@ pub fn own_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
         let stem = [".json", ".new"].iter().find_map(|end| name.strip_suffix(end));
         stem.is_some_and(is_pod_interface)
     };
-    let is_list =
-        |name: &str| [NODES_FILE, missing::FILE].iter().any(|file| is_or_becomes(name, file));
+    let lists = [NODES_FILE, missing::FILE, raised::FILE];
+    let is_list = |name: &str| lists.iter().any(|file| is_or_becomes(name, file));
     let mut own = files::list(&directory.join(ATTACHMENTS), is_attachment)?;
     own.extend(files::list(directory, |name| name == ATTACHMENTS || is_list(name))?);
     own.extend(files::list(directory, |name| name == LOCK_FILE)?);

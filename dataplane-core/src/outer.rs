@@ -12,6 +12,9 @@ pub const OVERHEAD_IPV4: u32 = IPV4_LEN + UDP_LEN + VXLAN_LEN + ETH_LEN;
 /// The same with an outer IPv6 header.
 pub const OVERHEAD_IPV6: u32 = IPV6_LEN + UDP_LEN + VXLAN_LEN + ETH_LEN;
 
+/// The longest frame whose outer IPv4 header can say its length. An aggregate of more has to be segmented before.
+pub const INNER_IPV4_MAX: u32 = 0xffff + ETH_LEN - OVERHEAD_IPV4;
+
 const UDP_LEN: u32 = 8;
 const VXLAN_LEN: u32 = 8;
 
@@ -32,8 +35,7 @@ pub struct Outer {
     pub traffic_class: u8,
     /// Identification, in case a router fragments the packet.
     pub identification: u16,
-    /// From the outer IPv4 header to the end, in bytes. An aggregate may be longer than the field can say:
-    /// what segments it sets the field anew.
+    /// From the outer IPv4 header to the end, in bytes.
     pub length: u32,
     /// Hash of the inner flow, which becomes the source port: routers keep a flow on one path by it.
     pub flow_hash: u32,

@@ -1,5 +1,9 @@
 //! Changes to a header, as arithmetic.
 
+/// What to add to the sum over a packet whose hop limit (IPv6) has fallen by one: 32 bits of ones' complement, in the
+/// order of the machine, as the kernel has it. The hop limit is the second byte of its 16-bit word.
+pub const SPENT_HOP_IPV6: u32 = !(1_u16.to_be() as u32);
+
 /// TTL and IPv4 header checksum (both network order, as in the packet) after one hop.
 ///
 /// Incremental update as RFC 1624, equation 3. The TTL is above 0.

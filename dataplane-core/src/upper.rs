@@ -5,7 +5,7 @@
 use network_types::ip::IpProto;
 
 use crate::ip::Ip;
-use crate::packet::{Bytes, Family, Headers, IPV4_LEN};
+use crate::packet::{Bytes, ETH_LEN, Family, Headers, IPV4_LEN};
 
 /// IP protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = IpProto::Icmp as u8;
@@ -28,6 +28,18 @@ const EXTENSIONS_MAX: u32 = 8;
 
 /// `gso_size` of an aggregate whose segments are packets of their own (`GSO_BY_FRAGS`, linux/skbuff.h).
 const BY_FRAGMENTS: u32 = 0xffff;
+
+/// Length of the hop-by-hop header that says nothing but how long a jumbogram is (RFC 2675).
+pub const JUMBO_LEN: u32 = 8;
+
+/// What every link of IPv6 carries (RFC 8200, section 5).
+pub const IPV6_MTU_MIN: u32 = 1280;
+
+/// How it begins: TCP follows, no more than 8 bytes, the option, its length.
+const JUMBO: [u8; 4] = [PROTOCOL_TCP, 0, 0xc2, 4];
+
+/// Longest frame in which the kernel does not take such a header for its own (`GRO_LEGACY_MAX_SIZE`).
+const NO_JUMBO_MAX: u32 = 65_536;
 
 /// Most IPv4 options that are looked at: 40 bytes hold no more.
 const OPTIONS_MAX: u32 = 40;
@@ -91,6 +103,21 @@ pub fn udp_destination_port<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> 
     bytes.at::<2>(upper.offset.wrapping_add(2)).map(u16::from_be_bytes)
 }
 
+/// Whether this is an aggregate of IPv6 that is longer than its header can say (BIG TCP). The kernel puts a
+/// header of [`JUMBO_LEN`] in front of TCP then, which it takes off again before it segments (as of 6.18).
+#[inline(always)]
+pub fn is_jumbo<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> bool {
+    matches!(headers.family, Family::V6)
+        && headers.protocol == HOP_BY_HOP
+        && begins_as_jumbo(bytes, headers.payload_offset())
+}
+
+/// Not inlined: rare, and asked for at several places.
+#[inline(never)]
+fn begins_as_jumbo<B: Bytes + ?Sized>(bytes: &B, offset: u32) -> bool {
+    bytes.length() > NO_JUMBO_MAX && bytes.at::<4>(offset) == Some(JUMBO)
+}
+
 /// Length of the largest packet on the wire, in bytes from the IP header: of an aggregate (`gso_size`
 /// not 0) that of its segments, else that of the packet itself.
 ///
@@ -98,7 +125,7 @@ pub fn udp_destination_port<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> 
 /// whole packets (SCTP), each made for the path, is taken to fit.
 #[inline(always)]
 pub fn wire_length<B: Bytes + ?Sized>(bytes: &B, headers: &Headers, gso_size: u32) -> u32 {
-    let whole = bytes.length().wrapping_sub(crate::packet::ETH_LEN);
+    let whole = bytes.length().wrapping_sub(ETH_LEN);
     if gso_size == 0 {
         return whole;
     }
@@ -114,7 +141,8 @@ pub fn wire_length<B: Bytes + ?Sized>(bytes: &B, headers: &Headers, gso_size: u3
         PROTOCOL_UDP => 8,
         _ => 0,
     };
-    let headers_len = upper.offset.wrapping_sub(crate::packet::ETH_LEN).wrapping_add(upper_len);
+    let in_front = if is_jumbo(bytes, headers) { ETH_LEN + JUMBO_LEN } else { ETH_LEN };
+    let headers_len = upper.offset.wrapping_sub(in_front).wrapping_add(upper_len);
     headers_len.wrapping_add(gso_size)
 }
 
@@ -156,7 +184,7 @@ pub fn source_routed<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> bool {
 /// Walks the IPv4 options up to `end`. Not inlined: rare, and long once the loop is unrolled.
 #[inline(never)]
 fn options_source_route<B: Bytes + ?Sized>(bytes: &B, end: u32) -> bool {
-    let mut offset = crate::packet::ETH_LEN.wrapping_add(IPV4_LEN);
+    let mut offset = ETH_LEN.wrapping_add(IPV4_LEN);
     let mut seen = 0;
     while seen < OPTIONS_MAX && offset < end {
         let Some([kind]) = bytes.at::<1>(offset) else { return true };

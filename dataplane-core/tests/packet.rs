@@ -3,8 +3,10 @@
 use dataplane_core::abi::{Addr, DropReason};
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::{Carried, Family, Headers, carried, parse};
-use dataplane_core::rewrite::spend_hop_ipv4;
-use dataplane_core::upper::{quoted, source_routed, udp_destination_port, upper, wire_length};
+use dataplane_core::rewrite::{SPENT_HOP_IPV6, spend_hop_ipv4};
+use dataplane_core::upper::{
+    is_jumbo, quoted, source_routed, udp_destination_port, upper, wire_length,
+};
 use etherparse::{IpFragOffset, Ipv4Extensions, Ipv4Header, PacketBuilder, ip_number};
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -190,6 +192,71 @@ fn length_on_the_wire_of_an_aggregate_is_that_of_its_segments() {
     assert_eq!(wire_length(packet.as_slice(), &headers, 1388), 1388 + 40 + 32);
 }
 
+/// An aggregate of TCP without options as the kernel makes it (BIG TCP): IPv4 says a length of 0, IPv6 the same
+/// and the true one in a hop-by-hop header in front of TCP.
+fn big_tcp(family: Family, data: usize) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let ethernet = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let ip = match family {
+        Family::V4 => ethernet.ipv4(A4, B4, 17),
+        Family::V6 => ethernet.ipv6(A6, B6, 17),
+    };
+    ip.tcp(1, 2, 3, 4).write(&mut packet, &[7; 9]).expect("a packet");
+    packet.resize(packet.len() - 9 + data, 7);
+    match family {
+        Family::V4 => packet[16..18].fill(0),
+        Family::V6 => {
+            packet[18..20].fill(0);
+            packet[20] = 0;
+            let length = u32::try_from(20 + data + 8).expect("short").to_be_bytes();
+            packet.splice(54..54, [[6, 0, 0xc2, 4], length].concat());
+        }
+    }
+    packet
+}
+
+#[test]
+fn the_path_has_room_for_an_aggregate_whose_segments_fit() {
+    for (family, segment) in [(Family::V4, 1460), (Family::V6, 1440)] {
+        for data in [65_600, 190_000, 524_000] {
+            let packet = big_tcp(family, data);
+            let headers = read(&packet).expect("headers");
+            assert_eq!(
+                wire_length(packet.as_slice(), &headers, segment),
+                1500,
+                "{family:?} {data}"
+            );
+            assert_eq!(is_jumbo(packet.as_slice(), &headers), family == Family::V6);
+            let upper = upper(packet.as_slice(), &headers).expect("TCP");
+            assert_eq!((upper.protocol, packet[upper.offset as usize + 1]), (6, 1), "its ports");
+        }
+    }
+}
+
+#[test]
+fn what_only_says_that_it_is_one_is_none() {
+    let mut packet = big_tcp(Family::V4, 65_600);
+    packet.truncate(14 + 65_535);
+    assert_eq!(read(&packet), Err(DropReason::Malformed), "IPv4 can say this length");
+    for (name, at, value) in [
+        ("UDP", 54, 17),
+        ("a longer header", 55, 1),
+        ("another option", 56, 5),
+        ("its length", 57, 2),
+    ] {
+        let mut packet = big_tcp(Family::V6, 65_600);
+        packet[at] = value;
+        let headers = read(&packet).expect("headers");
+        assert!(!is_jumbo(packet.as_slice(), &headers), "{name}");
+    }
+    let mut packet = big_tcp(Family::V6, 1400);
+    let headers = read(&packet).expect("headers");
+    assert!(!is_jumbo(packet.as_slice(), &headers), "no aggregate is that short");
+    assert_eq!(wire_length(packet.as_slice(), &headers, 0), 1468);
+    packet.truncate(56);
+    assert!(!is_jumbo(packet.as_slice(), &headers), "cut off");
+}
+
 #[test]
 fn errors_quote_the_packet_that_caused_them() {
     let inner = &udp4(b"data")[14..];
@@ -232,6 +299,19 @@ proptest! {
         prop_assert_eq!(u16::from_be_bytes(checksum) % 0xffff, header.calc_header_checksum() % 0xffff);
     }
 
+    /// As the kernel adds it to the sum that a network card took over everything behind the Ethernet header.
+    #[test]
+    fn a_sum_over_the_packet_follows_a_hop_of_ipv6(
+        mut packet in proptest::collection::vec(any::<u8>(), 40..90),
+        hops in 1..=u8::MAX,
+    ) {
+        packet[7] = hops;
+        let (sum, overflow) = sum_of(&packet).overflowing_add(SPENT_HOP_IPV6);
+        packet[7] -= 1;
+        // 0x0000 and 0xffff are the same sum in one's complement.
+        prop_assert_eq!(folded(sum + u32::from(overflow)) % 0xffff, folded(sum_of(&packet)) % 0xffff);
+    }
+
     /// No bytes make the readers panic or read beyond the packet.
     #[test]
     fn noise_is_read_without_a_panic(mut packet in proptest::collection::vec(any::<u8>(), 0..120), v6: bool) {
@@ -246,7 +326,28 @@ proptest! {
             let _ = quoted(packet.as_slice(), &headers);
             let _ = source_routed(packet.as_slice(), &headers);
             let _ = wire_length(packet.as_slice(), &headers, 1);
+            let _ = is_jumbo(packet.as_slice(), &headers);
         }
+    }
+
+    /// Of BIG TCP the length on the wire is that of a segment, whatever the aggregate's is.
+    #[test]
+    fn a_segment_of_big_tcp_is_no_longer_than_one_of_any_other(
+        v6: bool, data in 65_600usize..524_000, segment in 1u32..9000,
+    ) {
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        let packet = big_tcp(family, data);
+        let headers = read(&packet).expect("headers");
+        let fixed = if v6 { 40 } else { 20 };
+        prop_assert_eq!(wire_length(packet.as_slice(), &headers, segment), fixed + 20 + segment);
+    }
+
+    /// A total length of 0 is a lie in every IPv4 packet whose header could say its length.
+    #[test]
+    fn without_a_length_no_ipv4_packet_passes_that_could_say_it(carried_len in 20usize..=65_535) {
+        let mut packet = big_tcp(Family::V4, 65_600);
+        packet.truncate(14 + carried_len);
+        prop_assert_eq!(read(&packet), Err(DropReason::Malformed));
     }
 
     /// The two forms of an address are the same address.
@@ -257,4 +358,15 @@ proptest! {
         prop_assert_eq!(Addr::from(Ip::from_ipv4(v4)), Addr::from(Ipv4Addr::from(v4)));
         prop_assert_eq!(Ip::from_bytes(bytes).is_link_local(), Ipv6Addr::from(bytes).is_unicast_link_local());
     }
+}
+
+/// Of 16-bit words as they lie in memory.
+fn sum_of(packet: &[u8]) -> u32 {
+    let words = packet.chunks(2);
+    words.map(|word| u32::from(u16::from_ne_bytes([word[0], *word.get(1).unwrap_or(&0)]))).sum()
+}
+
+fn folded(sum: u32) -> u32 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    (once & 0xffff) + (once >> 16)
 }

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::{
 use dataplane_core::abi::Config;
 use dataplane_core::decide::family_of;
 use dataplane_core::ip::Ip;
-use dataplane_core::outer::{OVERHEAD_IPV4, Outer};
+use dataplane_core::outer::{INNER_IPV4_MAX, OVERHEAD_IPV4, Outer};
 use dataplane_core::packet::{Bytes as _, ETH_LEN, Family};
 
 use crate::next_hop::{blank, look_up, mac};
@@ -33,11 +33,15 @@ const LAYERS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
 /// Puts the outer headers in front of the packet; the interface that it must leave by.
 ///
 /// None, and the packet is as it was, where only the VXLAN device and the host stack can do it: the node has
-/// no IPv4 address, a neighbour must be asked for, IPsec must see the packet, or the packet is one that the
-/// kernel does not encapsulate here (already in a tunnel, or an aggregate other than TCP and UDP).
+/// no IPv4 address, a neighbour must be asked for, IPsec must see the packet, the packet is one that the
+/// kernel does not encapsulate here (already in a tunnel, or an aggregate other than TCP and UDP), or an aggregate
+/// is longer than an outer header can say (BIG TCP): the device takes none of these, so the kernel segments it first.
 #[inline(always)]
 pub(crate) fn encapsulate(way: &Way<'_>, node: &Ip) -> Option<u32> {
-    if family_of(node) != Family::V4 || way.config.flags & Config::OUTER_BY_STACK != 0 {
+    if family_of(node) != Family::V4
+        || way.config.flags & Config::OUTER_BY_STACK != 0
+        || way.packet.length() > INNER_IPV4_MAX
+    {
         return None;
     }
     let mut fib = blank();

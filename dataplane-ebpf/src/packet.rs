@@ -1,14 +1,14 @@
 //! The packet: the only file with raw packet pointers.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM};
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{
-    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
-    bpf_skb_store_bytes,
+    bpf_csum_update, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
+    bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
 use dataplane_core::abi::Mac;
 use dataplane_core::packet::{Bytes, ETH_LEN, Family, Headers, IPV6_LEN};
-use dataplane_core::rewrite::spend_hop_ipv4;
+use dataplane_core::rewrite::{SPENT_HOP_IPV6, spend_hop_ipv4};
 
 /// `PACKET_HOST` of `linux/if_packet.h`: addressed to this interface.
 const PACKET_HOST: u32 = 0;
@@ -20,9 +20,6 @@ const VLAN_VID: u32 = 0x0fff;
 
 /// Bytes that every header access stays within: Ethernet and the longest fixed IP header.
 const HEAD_LEN: u32 = ETH_LEN + IPV6_LEN;
-
-/// Offset of the hop limit of IPv6.
-const HOP_LIMIT_AT: u32 = ETH_LEN + 7;
 
 /// A packet at a TC hook, from its Ethernet header.
 pub(crate) struct Packet {
@@ -140,18 +137,14 @@ impl Packet {
                 }
             }
             // Nothing in the header makes up for the change, so a checksum that the network card took over
-            // the whole packet must follow it.
+            // the whole packet must follow it; where there is none, the helper does nothing.
             Family::V6 => {
-                let hops = headers.ttl.wrapping_sub(1);
-                // SAFETY: `hops` is one byte, and the context is valid; no packet pointer is held.
+                let Some(at) = self.pointer::<8>(ETH_LEN) else { return };
+                // SAFETY: `pointer` checked that 8 bytes are there, and is not used after the helper; the
+                // context is valid.
                 unsafe {
-                    bpf_skb_store_bytes(
-                        self.skb,
-                        HOP_LIMIT_AT,
-                        (&raw const hops).cast(),
-                        1,
-                        u64::from(BPF_F_RECOMPUTE_CSUM),
-                    );
+                    at.add(7).write(headers.ttl.wrapping_sub(1));
+                    bpf_csum_update(self.skb, SPENT_HOP_IPV6);
                 }
             }
         }

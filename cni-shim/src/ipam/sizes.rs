@@ -1,5 +1,6 @@
 //! The largest packet of each route.
 
+use dataplane_core::upper::{IPV6_MTU_MIN, JUMBO_LEN};
 use ipnet::IpNet;
 
 use crate::protocol::Near;
@@ -32,6 +33,20 @@ pub(super) fn sized(routes: &[Route], mtu: u32, near: &Near) -> Vec<Route> {
     sized.sort_by_key(|route| (route.dst, route.table, route.priority));
     sized.dedup_by_key(|route| (route.dst, route.table, route.priority));
     sized
+}
+
+/// The same for a pod whose packets of IPv6 may be longer than 64 KiB. The kernel puts the header of a jumbogram
+/// in front of those, counts it as part of each segment when it forwards them (`skb_gso_network_seglen`, as of
+/// 6.18), and would answer that segments made for the path are too big for it, again and again.
+pub(super) fn with_room_for_jumbograms(routes: Vec<Route>, mtu: u32) -> Vec<Route> {
+    let smaller = |route: Route| {
+        if route.dst.addr().is_ipv4() {
+            return route;
+        }
+        let mtu = route.mtu.unwrap_or(mtu);
+        Route { mtu: Some(mtu.saturating_sub(JUMBO_LEN).max(IPV6_MTU_MIN)), ..route }
+    };
+    routes.into_iter().map(smaller).collect()
 }
 
 #[cfg(test)]
@@ -85,5 +100,19 @@ mod tests {
             ["0.0.0.0/0 1450", "10.244.1.0/24 1300"]
         );
         assert_eq!(sized_texts(&[("192.0.2.0/24", None)]), ["192.0.2.0/24 1450"]);
+    }
+
+    #[test]
+    fn what_is_ipv6_leaves_room_for_the_header_of_jumbograms() {
+        let route = |dst: &str, mtu| Route { mtu, ..Route::new(dst.parse().unwrap()) };
+        let routes = [
+            route("0.0.0.0/0", None),
+            route("::/0", None),
+            route("fd00::/64", Some(1400)),
+            route("fd01::/64", Some(1282)),
+        ];
+        let smaller = with_room_for_jumbograms(routes.into(), 1500);
+        let mtus: Vec<Option<u32>> = smaller.iter().map(|route| route.mtu).collect();
+        assert_eq!(mtus, [None, Some(1492), Some(1392), Some(1280)]);
     }
 }

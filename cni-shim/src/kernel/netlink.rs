@@ -30,6 +30,7 @@ use super::route::Way;
 use super::socket::{Ask, Talk, errno};
 use crate::error::{Context as _, KERNEL, failure};
 use crate::fault;
+use crate::names::BigTcp;
 use crate::protocol::Failure;
 use crate::result::{Route, gateway};
 
@@ -58,6 +59,14 @@ pub(crate) struct LinkFacts {
     pub(crate) up: bool,
     /// Whether the kernel sends by it: it is up and so is the other end.
     pub(crate) operational: bool,
+}
+
+/// The names of both ends of a veth that is to be made.
+pub(crate) struct Ends<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) pod: &'a str,
+    /// Of the container.
+    pub(crate) netns: &'a File,
 }
 
 /// What came of making a veth.
@@ -104,11 +113,11 @@ impl Netlink {
     /// Makes the veth, its other end in the container, both down.
     pub(crate) fn make_pair(
         &self,
-        host: &str,
-        pod: &str,
-        netns: &File,
+        ends: &Ends<'_>,
         mac: Option<[u8; 6]>,
+        big_tcp: BigTcp,
     ) -> Result<Made, Failure> {
+        let Ends { host, pod, netns } = ends;
         let what = || format!("make the veth {host}");
         // A local address of our own choice, so that the answer needs no second look: the kernel's
         // random one would be as good.
@@ -117,20 +126,18 @@ impl Netlink {
             None => random_mac().context(KERNEL, what)?,
         };
         let host_mac = GATEWAY_MAC.octets;
-        let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(pod)
+        let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(*pod)
             .address(pod_mac.to_vec())
             .setns_by_fd(netns.as_raw_fd())
-            .append_extra_attribute(LinkAttribute::NumTxQueues(QUEUES))
-            .append_extra_attribute(LinkAttribute::NumRxQueues(QUEUES))
             .build();
-        let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-            .name(host)
+        peer.attributes.extend(of_both_ends(big_tcp));
+        let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(*host)
             .address(host_mac.to_vec())
-            .append_extra_attribute(LinkAttribute::NumTxQueues(QUEUES))
-            .append_extra_attribute(LinkAttribute::NumRxQueues(QUEUES))
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
+        message.attributes.extend(of_both_ends(big_tcp));
         let shown = match self.ask(RouteNetlinkMessage::NewLink(message), Ask::CreateAndShow) {
             Err(error) if errno(&error) == Some(Errno::EEXIST) => return Ok(Made::Exists),
             result => result.context(KERNEL, what)?,
@@ -252,6 +259,20 @@ impl Netlink {
         fault::done(fault::ROUTES);
         Ok(held)
     }
+}
+
+/// What both ends of a veth are made with.
+fn of_both_ends(big_tcp: BigTcp) -> Vec<LinkAttribute> {
+    let mut attributes =
+        vec![LinkAttribute::NumTxQueues(QUEUES), LinkAttribute::NumRxQueues(QUEUES)];
+    if let Some(size) = big_tcp.ipv6 {
+        attributes.extend([LinkAttribute::GsoMaxSize(size), LinkAttribute::GroMaxSize(size)]);
+    }
+    if let Some(size) = big_tcp.ipv4 {
+        attributes
+            .extend([LinkAttribute::GsoIpv4MaxSize(size), LinkAttribute::GroIpv4MaxSize(size)]);
+    }
+    attributes
 }
 
 /// A message that speaks of an interface by its name.

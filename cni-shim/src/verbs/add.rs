@@ -8,8 +8,8 @@ use crate::error::{ALREADY_ATTACHED, failure};
 use crate::fault;
 use crate::grace::Expedited;
 use crate::ipam::{self, Given, Ipam};
-use crate::kernel::{self, Made, Netlink, Pair, Program};
-use crate::names::{Attachment, Hook, Pins};
+use crate::kernel::{self, Ends, Made, Netlink, Pair, Program};
+use crate::names::{Attachment, BigTcp, Hook, Pins};
 use crate::protocol::{AddCall, Added, Call, DelCall, Failure, Reply, Source};
 use crate::request::{Config, Environment};
 use crate::result::{AddResult, Interface, mac_text};
@@ -25,6 +25,7 @@ struct Job {
     socket: PathBuf,
     pins: Pins,
     expedite: bool,
+    big_tcp: BigTcp,
     ipam: Ipam,
     mac: Option<[u8; 6]>,
     dns: Option<serde_json::Value>,
@@ -65,6 +66,7 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
         network: config.name().to_owned(),
         pins: Pins(file.bpffs),
         expedite: file.expedite,
+        big_tcp: file.big_tcp,
         attachment,
         netns_path,
         netns,
@@ -76,7 +78,8 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
     };
     let netlink = Netlink::open()?;
     let ifname = &job.attachment.ifname;
-    let pair = match netlink.make_pair(&job.host_ifname, ifname, &job.netns, job.mac)? {
+    let ends = Ends { host: &job.host_ifname, pod: ifname, netns: &job.netns };
+    let pair = match netlink.make_pair(&ends, job.mac, job.big_tcp)? {
         Made::Pair(pair) => pair, // 2
         // Nothing was made, and what is there is not for us to remove.
         Made::Exists => return Err(existing(&job, &netlink)?),
@@ -126,6 +129,7 @@ fn attach(
     attached?;
     let ask = |source| added(agent::ask(&job.socket, call(source), AGENT_WAIT_MAX)?);
     let given = job.ipam.obtain(added(answer?)?, ask, &mut progress.leased)?; // 4
+    let given = if job.big_tcp.ipv6.is_some() { given.with_room_for_jumbograms() } else { given };
     fault::done(fault::ANSWERED);
     let (held, inside) = kernel::inside(&job.netns, |inside| {
         let Given { addresses, routes, mtu, .. } = &given;

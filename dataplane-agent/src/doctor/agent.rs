@@ -61,6 +61,8 @@ fn of_status(status: &Status, known: &[String]) -> Vec<Finding> {
         findings.push(Finding::note("agent", found));
     }
     findings.extend(status.source.as_ref().map(source));
+    let big_tcp = status.node.big_tcp.as_ref();
+    findings.extend(big_tcp.map(|chosen| Finding::ok("BIG TCP", chosen.to_string())));
     let new = status.problems.iter().filter(|problem| !known.contains(problem));
     findings.extend(
         new.map(|problem| Finding::new("agent's problem", super::Severity::Warning, problem, None)),

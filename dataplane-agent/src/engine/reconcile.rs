@@ -44,6 +44,7 @@ impl<K: Kernel> Engine<K> {
                 self.model.last_uplinks.clone_from(&self.compiled.uplinks);
             }
             let mut actions = plan(&self.observed.state, &self.compiled.state);
+            failures.extend(self.choose_big_tcp(&mut actions));
             let unknown = &self.observed.unknown;
             actions.retain(|action| !unknown.contains_key(kind(action)));
             failures.extend(unknown.values().cloned());
@@ -71,6 +72,29 @@ impl<K: Kernel> Engine<K> {
         }
         self.fail(failures);
         false
+    }
+
+    /// Writes down what uplinks had before they are changed, and tells the plugin what pods get. Where the one fails
+    /// the uplinks stay as they are.
+    fn choose_big_tcp(&mut self, actions: &mut Vec<Action>) -> Option<String> {
+        let chosen = &self.compiled.big_tcp;
+        let pods = chosen.pods;
+        self.big_tcp.send_if_modified(|told| std::mem::replace(told, pods) != pods);
+        if chosen.raised == self.model.raised && self.store.has_raised(&chosen.raised) {
+            return None;
+        }
+        if let Err(error) = self.store.put_raised(&chosen.raised) {
+            actions.retain(|action| !matches!(action, Action::SetAggregates { .. }));
+            return Some(error.to_string());
+        }
+        for name in chosen.raised.keys().filter(|name| !self.model.raised.contains_key(*name)) {
+            tracing::info!("--big-tcp on: {name} is set to take packets of more than 64 KiB");
+        }
+        for name in self.model.raised.keys().filter(|name| !chosen.raised.contains_key(*name)) {
+            tracing::info!("{name} takes packets of the size that it took before --big-tcp on");
+        }
+        self.model.raised.clone_from(&chosen.raised);
+        None
     }
 
     /// Compares new nodes with what the last look found, and does at once what leads packets to them: they wait

@@ -6,7 +6,9 @@ use dataplane_core::abi::{ABI_VERSION, Counter};
 use super::Engine;
 use crate::failure;
 use crate::kernel::{Kernel, KernelError};
-use crate::status::{CounterStatus, NodeStatus, PodStatus, PoolStatus, ProgramStatus, Status};
+use crate::status::{
+    BigTcpStatus, CounterStatus, NodeStatus, PodStatus, PoolStatus, ProgramStatus, Status,
+};
 
 impl<K: Kernel> Engine<K> {
     pub(super) async fn status_reply(&mut self) -> Reply {
@@ -54,6 +56,10 @@ impl<K: Kernel> Engine<K> {
             encapsulation: self.model.network.encapsulation,
             uplinks: self.compiled.uplinks.clone(),
             pod_mtu: self.compiled.pod_mtu,
+            big_tcp: Some(BigTcpStatus {
+                pods: self.compiled.big_tcp.pods,
+                why: self.compiled.big_tcp.why.clone(),
+            }),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::kernel::{Action, AddrKey, HOST_DEVICE, LinkHook, TUNNEL_DEVICE};
 use crate::store::{make_plugin_locks, plugin_lock_number};
 
 mod abandoned;
+mod big_tcp;
 mod delegated;
 mod gc;
 mod running;
@@ -36,6 +37,7 @@ fn setup(directory: &TempDir, boot_time_ns: u64) -> Setup {
         host_problems: Vec::new,
         install_problems: watch::channel(Vec::new()).1,
         vitals: watch::Sender::new(Vitals::starting()),
+        big_tcp: watch::Sender::default(),
     }
 }
 

@@ -40,6 +40,7 @@ use tokio::time::timeout;
 use self::error::Context as _;
 use super::{
     Action, Event, Kernel, KernelError, Link, Observed, PeerRoute, Questions, ReadCounters, State,
+    changed_aggregates,
 };
 
 pub use problem::{forward_policies, problems};
@@ -152,6 +153,7 @@ impl Kernel for LiveKernel {
         let neighbours = parts.take("neighbour", neighbours);
         let state = State {
             devices: device::observe(&raw),
+            aggregates: changed_aggregates(&interfaces),
             addresses: netlink::host_addresses(&interfaces),
             routes: parts.take("route", self.netlink.routes(&interfaces).await),
             neighbours: neighbours.ours,
@@ -201,6 +203,9 @@ impl Kernel for LiveKernel {
             Action::RemoveDevice { name } => {
                 let _expedited = Expedited::begin(self.expedite);
                 self.netlink.remove_link(name).await
+            }
+            Action::SetAggregates { interface, aggregates } => {
+                self.netlink.set_aggregates(interface, aggregates).await
             }
             Action::AddAddress(address) => self.netlink.add_host_address(*address).await,
             Action::RemoveAddress(address) => self.netlink.remove_host_address(*address).await,

@@ -70,6 +70,7 @@ prop_compose! {
     ) -> State {
         let source = "10.0.0.1".parse().unwrap();
         State {
+            aggregates: BTreeMap::new(),
             devices,
             addresses,
             routes: routes.into_iter().map(|(to, mtu)| (to, Route { source, mtu })).collect(),

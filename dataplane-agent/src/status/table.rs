@@ -19,6 +19,9 @@ pub fn render(status: &Status) -> String {
     if let Some(source) = &status.source {
         let _ = writeln!(out, "{}", line_of(source));
     }
+    if let Some(big_tcp) = &status.node.big_tcp {
+        let _ = writeln!(out, "BIG TCP: {big_tcp}");
+    }
     section(&mut out, "Node", &node(status));
     section(&mut out, "Pods", &pods(status));
     section(&mut out, "Peers", &peers(status));
@@ -162,7 +165,7 @@ mod tests {
             "node": {
                 "name": "a", "addresses": ["192.168.1.11"], "podCidrs": ["10.244.1.0/24"],
                 "clusterCidrs": ["10.244.0.0/16"], "encapsulation": "auto", "uplinks": ["eth0"],
-                "podMtu": 1450
+                "podMtu": 1450, "bigTcp": { "ipv6": 200000, "why": "eth0 takes it" }
             },
             "pools": [{ "cidr": "10.244.1.0/24", "used": 1, "capacity": 253 }],
             "pods": [],
@@ -179,6 +182,7 @@ mod tests {
             assert!(text.contains(part), "{part} in:\n{text}");
         }
         assert!(text.contains("\n2 nodes from the node file n, as of 90 s ago\n"), "{text}");
+        assert!(text.contains("\nBIG TCP: 200000 bytes of IPv6, eth0 takes it\n"), "{text}");
         assert!(text.contains("\n  - first\n    second line\n"), "{text}");
         assert!(text.contains("  route") && !text.contains("pod_to_host"), "{text}");
     }

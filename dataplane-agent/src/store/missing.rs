@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::{Store, StoreError, io_error, write_whole};
+use super::{Store, StoreError, io_error, remove_file, write_whole};
 
 pub(super) const FILE: &str = "missing.json";
 
@@ -18,12 +18,7 @@ impl Store {
     pub fn put_missing(&self, names: &BTreeSet<String>) -> Result<(), StoreError> {
         let path = self.missing_path();
         if names.is_empty() {
-            return match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(io_error("cannot remove", &path)(error))
-                }
-                Ok(()) | Err(_) => Ok(()),
-            };
+            return remove_file(&path);
         }
         let text = serde_json::to_vec(names).map_err(io::Error::other);
         write_whole(&path, &text.map_err(io_error("cannot write", &path))?)

@@ -9,7 +9,7 @@ use super::{UninstallError, io_error};
 use crate::install::{own_configurations, own_plugins};
 use crate::kernel::live::preflight::bpf_filesystem;
 use crate::kernel::live::{self, Namespace};
-use crate::kernel::{KernelError, NFT_TABLE, Neighbour};
+use crate::kernel::{KernelError, NFT_TABLE, Neighbour, Raised};
 use crate::presence;
 use crate::settings::Surroundings;
 use crate::store::{self, ATTACHMENTS};
@@ -23,6 +23,8 @@ pub(super) enum Remnant {
     Device(String),
     /// A neighbour that the kernel keeps fresh for us.
     Neighbour(Neighbour),
+    /// An uplink that was raised for BIG TCP.
+    Uplink { name: String, raised: Raised },
     /// The nftables table.
     Table,
     /// A file of the host.
@@ -38,6 +40,9 @@ impl fmt::Display for Remnant {
             Self::Device(name) => write!(f, "the device {name}"),
             Self::Neighbour(Neighbour { device, address }) => {
                 write!(f, "the neighbour {address} on {device}")
+            }
+            Self::Uplink { name, .. } => {
+                write!(f, "the size of packets that --big-tcp on gave to {name}")
             }
             Self::Table => write!(f, "the nftables table inet {NFT_TABLE}"),
             Self::File { what, path } => write!(f, "the {what} {}", path.display()),
@@ -57,6 +62,7 @@ impl Remnant {
                 namespace.remove_interface(name).await.map_err(text)
             }
             Self::Neighbour(neighbour) => namespace.remove_neighbour(neighbour).await.map_err(text),
+            Self::Uplink { name, raised } => namespace.put_back(name, raised).await.map_err(text),
             Self::Table => namespace.remove_table().await.map_err(text),
             Self::File { path, .. } => remove(path),
             Self::Files { root, paths, .. } => {
@@ -119,6 +125,9 @@ pub(super) async fn survey(
         Ok(is_there) => found.remnants.extend(is_there.then_some(Remnant::Table)),
         Err(error) => found.faults.push(error.to_string()),
     }
+    let raised = namespace.still_raised(store::raised(&places.state_dir)).await?;
+    let uplink = |(name, raised)| Remnant::Uplink { name, raised };
+    found.remnants.extend(raised.into_iter().map(uplink));
     found.remnants.extend(residue.neighbours.into_iter().map(Remnant::Neighbour));
     found.remnants.extend(residue.devices.into_iter().map(Remnant::Device));
     if let Some(directory) = &places.install.plugins {

@@ -20,10 +20,11 @@ const BOUND: [(&str, &str); 7] = [
     ("--state-dir", "so is this"),
 ];
 /// Values that are left out where they are what the agent takes by itself.
-const LEFT_OUT: [(&str, &str); 5] = [
+const LEFT_OUT: [(&str, &str); 6] = [
     ("encapsulation", "--encapsulation"),
     ("vxlan.port", "--vxlan-port"),
     ("vxlan.vni", "--vxlan-vni"),
+    ("bigTcp", "--big-tcp"),
     ("logLevel", "--log-level"),
     ("expedite", "--expedite"),
 ];
@@ -68,6 +69,7 @@ fn the_agent_takes_the_least_and_the_most() -> Result<()> {
         json!({"clusterCIDRs": ["32.0.0.0/3", "192.168.255.252/30", "2000::/3"]}),
         json!({"clusterCIDRs": ["fd00::4/126", "2001:db8:1:2:3:4:5:0/126"]}),
         json!({"logLevel": "off"}),
+        json!({"encapsulation": "direct", "bigTcp": "on"}),
     ] {
         let said = start(&chart(&values)?)?;
         assert!(is_accepted(&said), "{values}: {said}");

@@ -34,6 +34,7 @@ fn options() -> Vec<(Value, Vec<&'static str>)> {
             r#"both/options/4: nothing -> "--vxlan-vni=16777215""#,
         ),
         argument(json!({"mtu": 1400}), r#"both/options/4: nothing -> "--mtu=1400""#),
+        argument(json!({"bigTcp": "off"}), r#"both/options/4: nothing -> "--big-tcp=off""#),
         (
             json!({"uplinks": ["eth0", "bond0.7"]}),
             vec![

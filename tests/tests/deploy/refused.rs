@@ -14,6 +14,7 @@ fn of_the_agent() -> Vec<(Value, &'static str)> {
         (json!({"vxlan": {"port": 65_536}}), "vxlan.port"),
         (json!({"vxlan": {"vni": 0}}), "vxlan.vni"),
         (json!({"vxlan": {"vni": 16_777_216}}), "vxlan.vni"),
+        (json!({"bigTcp": "no"}), "bigTcp"),
         (json!({"mtu": -1}), "mtu"),
         (json!({"mtu": 575}), "mtu"),
         (json!({"mtu": 65_536}), "mtu"),

@@ -11,11 +11,11 @@ use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
     LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
-use rtnetlink::{AddressMessageBuilder, Handle};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec};
 
 use super::dump::dump;
 use super::error::{Context as _, refusal};
-use crate::kernel::{HOST_DEVICE, KernelError, Link, Medium};
+use crate::kernel::{Aggregates, HOST_DEVICE, KernelError, LEGACY_MAX, Link, Medium};
 
 /// The netlink socket of the namespace.
 pub(super) struct Netlink {
@@ -77,6 +77,21 @@ impl Netlink {
         let Ok(index) = Self::index(name) else { return Ok(()) };
         let result = self.handle.link().del(index).execute().await;
         unless(result, &[libc::ENODEV]).context(|| format!("remove the interface {name}"))
+    }
+
+    pub(super) async fn set_aggregates(
+        &self,
+        interface: &str,
+        aggregates: &Aggregates,
+    ) -> Result<(), KernelError> {
+        let index = Self::index(interface)?;
+        let message = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::GsoMaxSize(aggregates.gso))
+            .append_extra_attribute(LinkAttribute::GroMaxSize(aggregates.gro))
+            .append_extra_attribute(LinkAttribute::GsoIpv4MaxSize(aggregates.gso_ipv4))
+            .append_extra_attribute(LinkAttribute::GroIpv4MaxSize(aggregates.gro_ipv4));
+        let result = self.handle.link().set(message.build()).execute().await;
+        result.context(|| format!("set the largest packets of {interface}"))
     }
 
     pub(super) async fn add_host_address(&self, address: IpNet) -> Result<(), KernelError> {
@@ -164,6 +179,8 @@ fn raw_link(message: &LinkMessage) -> RawLink {
             up: message.header.flags.contains(LinkFlags::Up),
             unused: false,
             medium: medium(message),
+            aggregates: Aggregates::default(),
+            aggregates_max: LEGACY_MAX,
             addresses: Vec::new(),
         },
         flags: message.header.flags,
@@ -184,6 +201,11 @@ fn raw_link(message: &LinkMessage) -> RawLink {
             LinkAttribute::Address(bytes) => {
                 raw.link.mac = bytes.as_slice().try_into().map(Mac::new).unwrap_or_default();
             }
+            LinkAttribute::GsoMaxSize(size) => raw.link.aggregates.gso = *size,
+            LinkAttribute::GroMaxSize(size) => raw.link.aggregates.gro = *size,
+            LinkAttribute::GsoIpv4MaxSize(size) => raw.link.aggregates.gso_ipv4 = *size,
+            LinkAttribute::GroIpv4MaxSize(size) => raw.link.aggregates.gro_ipv4 = *size,
+            LinkAttribute::TsoMaxSize(size) => raw.link.aggregates_max = *size,
             LinkAttribute::Link(index) => raw.peer = Some(*index),
             LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::LinkInfo(infos) => link_info(&mut raw, infos),

@@ -12,7 +12,9 @@ use super::netlink::{Netlink, RawLink, interfaces};
 use super::nft::{self, Nft};
 use super::{bpf, link};
 use crate::files;
-use crate::kernel::{HOST_DEVICE, HOST_DEVICE_PEER, KernelError, Neighbour, TUNNEL_DEVICE};
+use crate::kernel::{
+    AllRaised, HOST_DEVICE, HOST_DEVICE_PEER, KernelError, Neighbour, Raised, TUNNEL_DEVICE,
+};
 use crate::model::is_pod_interface;
 
 /// What is there.
@@ -74,6 +76,28 @@ impl Namespace {
     /// When the kernel refuses.
     pub async fn remove_neighbour(&self, neighbour: &Neighbour) -> Result<(), KernelError> {
         self.netlink.remove_neighbour(neighbour).await
+    }
+
+    /// Those of these uplinks that still are as the agent made them.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub async fn still_raised(&self, mut raised: AllRaised) -> Result<AllRaised, KernelError> {
+        let links = self.netlink.links().await?;
+        let is_ours = |name: &str, raised: &Raised| {
+            let link = links.get(name).map(|raw| &raw.link);
+            link.is_some_and(|link| raised.is_ours(link.ifindex, &link.aggregates))
+        };
+        raised.retain(|name, raised| is_ours(name, raised));
+        Ok(raised)
+    }
+
+    /// Gives an uplink back how long its packets might be.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn put_back(&self, uplink: &str, raised: &Raised) -> Result<(), KernelError> {
+        self.netlink.set_aggregates(uplink, &raised.before).await
     }
 
     /// Whether the nftables table is there.

@@ -76,6 +76,7 @@ where
 fn wanted() -> State {
     let node = |ip: [u8; 4], kind| NodeEntry { node: ip.map_to(), kind, mtu: 1450 };
     State {
+        aggregates: BTreeMap::new(),
         devices: [
             (HOST_DEVICE.to_owned(), Device::Host { mtu: 65535 }),
             (TUNNEL_DEVICE.to_owned(), Device::Tunnel { port: 8472, mtu: 1450 }),

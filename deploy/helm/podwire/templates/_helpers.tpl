@@ -41,6 +41,9 @@ write 1e+07.
 {{- with int .Values.mtu }}
 - --mtu={{ . }}
 {{- end }}
+{{- if ne .Values.bigTcp "auto" }}
+- --big-tcp={{ .Values.bigTcp }}
+{{- end }}
 {{- range .Values.uplinks }}
 - {{ printf "--uplink=%s" . | quote }}
 {{- end }}

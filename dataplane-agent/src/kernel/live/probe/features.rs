@@ -22,7 +22,7 @@ use crate::kernel::live::{OBJECT, nft, syscall};
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// All that the programs call.
-const HELPERS: [BpfHelper; 18] = [
+const HELPERS: [BpfHelper; 19] = [
     BpfHelper::BPF_FUNC_map_lookup_elem,
     BpfHelper::BPF_FUNC_ktime_get_ns,
     BpfHelper::BPF_FUNC_get_prandom_u32,
@@ -35,6 +35,7 @@ const HELPERS: [BpfHelper; 18] = [
     BpfHelper::BPF_FUNC_get_hash_recalc,
     BpfHelper::BPF_FUNC_skb_change_tail,
     BpfHelper::BPF_FUNC_skb_pull_data,
+    BpfHelper::BPF_FUNC_csum_update,
     BpfHelper::BPF_FUNC_skb_adjust_room,
     BpfHelper::BPF_FUNC_fib_lookup,
     BpfHelper::BPF_FUNC_ringbuf_reserve,
