@@ -1,10 +1,7 @@
 //! The demo: its command line, and the order of what it shows.
 
 mod checks;
-mod conversation;
-mod least;
 mod measure;
-mod reference;
 mod show;
 mod stage;
 

@@ -1,9 +1,11 @@
 //! Clusters made of network namespaces, for tests, for the demo and for benchmarks.
 
 pub mod binaries;
+pub mod bpf;
 pub mod clean;
 pub mod cluster;
 pub mod command;
+pub mod conversation;
 pub mod demo;
 pub mod enclosure;
 pub mod fabric;
@@ -12,10 +14,13 @@ pub mod image;
 pub mod memory;
 pub mod namespace;
 pub mod node;
+pub mod node_map;
+pub mod packets;
 pub mod pod;
 pub mod probe;
 pub mod processor;
 pub mod ratio;
+pub mod reference;
 pub mod render;
 pub mod report;
 pub mod room;

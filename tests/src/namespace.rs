@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::command;
 
@@ -117,6 +118,19 @@ impl Namespace {
         ip.args(["-n", self.name(), "-batch", "-"]);
         let output = command::feed(&mut ip, lines)?;
         command::checked(&ip, &output).with_context(|| lines.to_owned()).map(drop)
+    }
+
+    /// Index and MAC of an interface in it.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn link(&self, name: &str) -> Result<(u32, [u8; 6])> {
+        let links: Value = serde_json::from_str(&self.run(&format!("ip -j link show {name}"))?)?;
+        let index = links[0]["ifindex"].as_u64().context("no index")?;
+        let text = links[0]["address"].as_str().context("no MAC")?;
+        let mac: Vec<u8> =
+            text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
+        Ok((u32::try_from(index)?, mac.try_into().ok().context("a MAC of six bytes")?))
     }
 
     /// Sets files below `/proc/sys/net`.

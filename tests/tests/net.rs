@@ -3,6 +3,7 @@
 mod net {
     mod available;
     mod bad_input;
+    mod big_tcp;
     mod calls;
     mod check;
     mod conformance;

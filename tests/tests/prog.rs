@@ -5,10 +5,10 @@
 
 mod prog {
     mod agreement;
+    mod budget;
     mod encapsulate;
     mod fixture;
     mod limits;
     mod model;
-    mod packets;
     mod table;
 }

@@ -39,7 +39,7 @@ enum Command {
     Build(build::Options),
     /// Shows the pod network at work between three nodes made of network namespaces
     Demo(demo::Options),
-    /// Measures: `bench cni` has ADD and DEL of the plugin beside others, and memory
+    /// Measures how fast packets go; `bench programs`, `bench cni`, `bench agent` measure parts
     Bench(demo::Options),
     /// Starts a real Kubernetes cluster on this machine, and looks at pods in it
     E2e(e2e::Options),

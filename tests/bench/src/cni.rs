@@ -12,10 +12,7 @@ mod show;
 mod stage;
 mod yardstick;
 
-use std::path::PathBuf;
-
-use anyhow::{Context as _, Result};
-use clap::Args;
+use anyhow::Result;
 use tests::memory::of_process;
 use tests::report;
 
@@ -25,17 +22,7 @@ use self::parallel::Crowd;
 use self::rounds::{Subject, rounds};
 use self::stage::Stage;
 use self::yardstick::Bare;
-
-/// Options of `bench cni`.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Fewer rounds and fewer pods: shows that all works, and orders of magnitude
-    #[arg(long)]
-    quick: bool,
-    /// Write all figures into this file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
+use crate::common::Options;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let results = measure(size)?;
     show::tables(&results);
     let verdicts = judge::verdicts(&results);
-    if let Some(path) = &options.json {
-        let document = show::document(&results, &verdicts);
-        std::fs::write(path, format!("{document:#}\n"))
-            .with_context(|| format!("write {}", path.display()))?;
-    }
+    options.write(|| show::document(&results, &verdicts))?;
     Ok(report::verdicts(&verdicts))
 }
 

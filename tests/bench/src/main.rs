@@ -1,6 +1,11 @@
 //! `podwire-bench`: how fast and how small, beside what else there is, in one run.
 
+mod agent;
 mod cni;
+mod common;
+mod crowd;
+mod net;
+mod programs;
 
 use std::process::ExitCode;
 
@@ -9,14 +14,17 @@ use clap::{Parser, Subcommand};
 use tests::clean::{self, Which};
 use tests::supervise;
 
-/// Measures Podwire beside what else there is.
+/// Measures Podwire beside what else there is: without a command, how fast packets go.
 ///
 /// Everything is made of network namespaces on this machine and removed at the end.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench")]
+#[command(name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
+#[group(id = "all")]
 struct Options {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    net: net::Options,
     /// Be the process that does the work
     #[arg(long, hide = true, global = true)]
     worker: bool,
@@ -25,7 +33,11 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum What {
     /// ADD and DEL of the CNI plugin beside those of the CNI project, and the memory of all parts
-    Cni(cni::Options),
+    Cni(common::Options),
+    /// The agent's memory in a large cluster, and how soon it knows of changes
+    Agent(common::Options),
+    /// Time per packet of each BPF program, by the kernel's own test run
+    Programs(common::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,7 +58,10 @@ fn main() -> ExitCode {
 
 fn work(options: &Options) -> Result<u8> {
     match &options.what {
-        What::Cni(options) => cni::run(options),
+        None => net::run(&options.net),
+        Some(What::Cni(options)) => cni::run(options),
+        Some(What::Agent(options)) => agent::run(options),
+        Some(What::Programs(options)) => programs::run(options),
     }
 }
 
@@ -60,7 +75,14 @@ mod tests_of_options {
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
         // The supervisor adds its word at the end.
-        let line = ["bench", "cni", "--quick", "--json", "x.json", "--worker"];
-        assert!(Options::try_parse_from(line).is_ok_and(|options| options.worker));
+        for line in [
+            &["bench", "cni", "--quick", "--json", "x.json", "--worker"][..],
+            &["bench", "--quick", "--against", "results.json", "--out", "x", "--worker"],
+            &["bench", "agent", "--quick", "--worker"],
+            &["bench", "programs", "--quick", "--json", "x.json", "--worker"],
+            &["bench", "--worker"],
+        ] {
+            assert!(Options::try_parse_from(line).is_ok_and(|options| options.worker), "{line:?}");
+        }
     }
 }

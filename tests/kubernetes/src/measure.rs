@@ -3,7 +3,6 @@
 mod arrival;
 mod crowd;
 mod histogram;
-mod maps;
 mod memory;
 mod restart;
 mod starts;

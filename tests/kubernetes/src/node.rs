@@ -11,6 +11,7 @@ use harness::command;
 use harness::enclosure::{Enclosure, Service};
 use harness::fabric::{Fabric, Layout, Place};
 use harness::namespace::Namespace;
+use harness::node_map::NodeMap;
 use harness::room::{cgroups, remove_cgroups};
 use harness::run::Run;
 use harness::wait::wait_until;
@@ -26,6 +27,9 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 pub(crate) const PLUGINS: &str = "opt/cni/bin";
 pub(crate) const NETWORKS: &str = "etc/cni/net.d";
+
+/// The agent's pins.
+const BPFFS: &str = "sys/fs/bpf/podwire";
 
 /// Where the kubelet has the logs of pods, and how the names of the system's begin.
 const POD_LOGS: &str = "var/log/pods";
@@ -119,6 +123,11 @@ impl Node {
     /// A path on the node, as the machine reaches it.
     pub(crate) fn inside(&self, path: &str) -> PathBuf {
         Path::new(&format!("/proc/{}/root", self.enclosure.first())).join(path)
+    }
+
+    /// What its programs know of other nodes.
+    pub(crate) fn node_map(&self) -> Result<NodeMap> {
+        NodeMap::open(&self.inside(BPFFS))
     }
 
     /// A file of its directory.

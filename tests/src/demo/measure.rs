@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::conversation::Conversation;
-use super::least;
-use super::reference::{self, Pair};
 use super::stage::Stage;
 use crate::cluster::Mode;
+use crate::conversation::{Conversation, Window};
 use crate::namespace::Namespace;
 use crate::processor::stay;
-use crate::ratio::Ratio;
+use crate::ratio::{Ratio, median};
+use crate::reference::machine::{self, Kind};
+use crate::reference::{self, Pair, least};
 use crate::report::{Verdict, progress, section, spread, table};
 
 /// In each of them every way has its turn.
@@ -47,8 +47,9 @@ struct Subject<'a> {
 
 impl Subject<'_> {
     fn take_turn(&self) -> Result<Turn> {
-        let mut conversation = Conversation::new(self.client, self.server, self.address)?;
-        let trip = conversation.round_trip(TRIPS)?;
+        let mut conversation =
+            Conversation::new(self.client, self.server, self.address, Window::Small)?;
+        let trips = conversation.round_trips(TRIPS)?;
         let before = self.uplink.map(sent).transpose()?;
         let time = conversation.stream(STREAM)?;
         let after = self.uplink.map(sent).transpose()?;
@@ -57,7 +58,7 @@ impl Subject<'_> {
         });
         Ok(Turn {
             tcp: STREAM as f64 * 8.0 / time.as_secs_f64() / 1e9,
-            latency: micros(trip),
+            latency: median(&trips.into_iter().map(micros).collect::<Vec<_>>()),
             size,
         })
     }
@@ -88,7 +89,7 @@ pub(super) fn run(stage: &Stage, quick: bool) -> Result<Vec<Verdict>> {
     let (least, _programs) = least::pods(run)?;
     let bridge = match stage.mode {
         Mode::Direct | Mode::Auto => None,
-        Mode::Vxlan => Some(reference::bridge_and_vxlan(run, &stage.cluster.fabric)?),
+        Mode::Vxlan => Some(machine::pair(run, &stage.cluster.fabric, Kind::BridgeVxlan)?),
     };
     let subjects = subjects(stage, &bare, &least, bridge.as_ref())?;
     let figures = thread::scope(|scope| {
@@ -136,7 +137,7 @@ fn subjects<'a>(
         Subject { name, client, server, address, uplink }
     };
     let mut subjects = vec![
-        subject("bare veth pair", &bare.client, &bare.server, bare.address, None),
+        subject("bare veth pair", &bare.client, &bare.server, bare.addresses[0], None),
         subject(
             "pod to pod, same node",
             &pods[0].namespace,
@@ -152,12 +153,12 @@ fn subjects<'a>(
             pods[2].addresses[0],
             uplink,
         ),
-        subject("least program, same node", &least.client, &least.server, least.address, None),
+        subject("least program, same node", &least.client, &least.server, least.addresses[0], None),
     ];
     if let Some(bridge) = bridge {
-        let machine = bridge.machine()?;
+        let machine = bridge.machines.first();
         let name = "Linux bridge and VXLAN";
-        subjects.push(subject(name, &bridge.client, &bridge.server, bridge.address, Some(machine)));
+        subjects.push(subject(name, &bridge.client, &bridge.server, bridge.addresses[0], machine));
     }
     Ok(subjects)
 }

@@ -35,6 +35,11 @@ fn the_document_says_what_is_so() {
                     "encapsulation": mode.name(),
                     "uplinks": ["eth0"],
                     "podMtu": mtu,
+                    "bigTcp": { "why": match mode {
+                        Mode::Direct => "off: eth0 takes 65536 of IPv4, eth0 takes 65536 of IPv6",
+                        Mode::Vxlan | Mode::Auto =>
+                            "off: packets may go through VXLAN, which takes no larger ones",
+                    } },
                 }),
             )?;
             same(&status["pid"], &json!(node.agent_pid()?))?;

@@ -4,9 +4,9 @@ use dataplane_core::abi::names;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner};
+use tests::packets::{arp_request, solicitation, tcp, to_mac, too_big, udp};
 
 use super::fixture::Fixture;
-use super::packets::{arp_request, solicitation, tcp, to_mac, too_big, udp};
 
 const V4: [&str; 12] = [
     "10.244.1.1",

@@ -2,9 +2,9 @@
 
 use dataplane_core::abi::{Config, names};
 use etherparse::{Ethernet2Header, Ipv4Header, UdpHeader};
+use tests::packets::tcp;
 
 use super::fixture::{Fixture, NEIGHBOUR, NEIGHBOUR_MAC, ip};
-use super::packets::tcp;
 
 const REDIRECT: i32 = 7;
 const A: &str = "10.244.1.2";

@@ -17,6 +17,7 @@ use dataplane_core::ip::Ip;
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
 use nix::unistd::Pid;
+use tests::bpf::context;
 
 /// MAC of the neighbour behind the uplink.
 pub(super) const NEIGHBOUR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 12];
@@ -189,9 +190,7 @@ impl Fixture {
     /// Runs a program on one packet that arrived on, or leaves by, a device.
     pub(super) fn run(&mut self, program: &str, ifindex: u32, packet: &[u8]) -> Outcome {
         let before = self.counters();
-        let mut context = [0u8; 192];
-        // `ifindex` of `__sk_buff` (linux/bpf.h).
-        context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+        let context = context(ifindex);
         let mut out = vec![0; packet.len() + 256];
         let result = self
             .program(program)

@@ -72,7 +72,7 @@ fn drops_are_reported_with_both_addresses() {
     use aya::maps::RingBuf;
     use dataplane_core::abi::{DropReason, Event};
     let mut fixture = Fixture::new();
-    let packet = super::packets::tcp("10.244.1.3", "10.244.2.9", 64);
+    let packet = tests::packets::tcp("10.244.1.3", "10.244.2.9", 64);
     fixture.run(names::PROGRAM_FROM_POD, fixture.pods[0].ifindex, &packet);
     let ring = fixture.ebpf().map(names::MAP_EVENTS).expect("map");
     let Map::RingBuf(data) = ring else { panic!("not a ring") };

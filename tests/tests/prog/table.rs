@@ -3,9 +3,9 @@
 use dataplane_core::abi::config::GATEWAY_MAC;
 use dataplane_core::abi::{Config, Mac, NodeEntry, names};
 use etherparse::{NetSlice, SlicedPacket};
+use tests::packets::{arp_request, solicitation, tcp, to_mac, too_big, udp};
 
 use super::fixture::{Fixture, NEIGHBOUR_MAC, Outcome, pod_mac};
-use super::packets::{arp_request, solicitation, tcp, to_mac, too_big, udp};
 
 const NEXT: i32 = -1;
 const SHOT: i32 = 2;

@@ -8,6 +8,8 @@ use walkdir::WalkDir;
 
 /// What the object is made from.
 const SOURCES: [&str; 3] = ["dataplane-ebpf", "dataplane-core", "Cargo.toml"];
+/// What lies among them and is none.
+const NO_SOURCES: [&str; 2] = ["target", "budget.toml"];
 
 /// Returns a stamp that changes with any source or setting.
 pub(super) fn of(root: &Path, settings: &[String]) -> Result<String> {
@@ -19,7 +21,7 @@ pub(super) fn of(root: &Path, settings: &[String]) -> Result<String> {
         let files = WalkDir::new(root.join(source))
             .sort_by_file_name()
             .into_iter()
-            .filter_entry(|entry| entry.file_name() != "target");
+            .filter_entry(|entry| NO_SOURCES.iter().all(|name| entry.file_name() != *name));
         for file in files {
             let file = file.with_context(|| format!("list the sources in {source}"))?;
             if file.file_type().is_file() {
@@ -57,6 +59,7 @@ mod tests {
 
         let first = stamp("v3");
         write("dataplane-ebpf/target/junk", "x");
+        write("dataplane-ebpf/budget.toml", "x");
         assert_eq!(stamp("v3"), first);
         assert_ne!(stamp("v4"), first);
         write("dataplane-ebpf/src/main.rs", "b");

@@ -27,7 +27,7 @@ const fn package(name: &'static str, scope: Scope, why: &'static str) -> Package
 const PUSHER: &str = "skopeo";
 
 /// All packages, and why.
-const PACKAGES: [Package; 25] = [
+const PACKAGES: [Package; 26] = [
     package("llvm-22-dev", Scope::Build, "LLVM 22, against which the BPF linker is built"),
     package("bpftool", Scope::Run, "shows maps and programs, independently of our own code"),
     package(
@@ -36,6 +36,7 @@ const PACKAGES: [Package; 25] = [
         "host-local and static give addresses; others to measure ourselves and the kit against",
     ),
     package("ethtool", Scope::Run, "switches the offloads of an uplink off"),
+    package("iperf3", Scope::Run, "streams and datagrams of the benchmark"),
     package("iproute2", Scope::Run, "ip: makes namespaces, shows links, routes, neighbours"),
     package("iputils-ping", Scope::Run, "ping: ICMP between pods"),
     package("nftables", Scope::Run, "nft: the masquerading of the agent"),

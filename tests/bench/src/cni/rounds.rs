@@ -8,6 +8,7 @@ use super::call::millis;
 use super::contender::Contender;
 use super::figures::Figures;
 use super::rest;
+use crate::common::order;
 
 /// Rounds that only warm up.
 const WARM_UP: usize = 2;
@@ -54,12 +55,6 @@ pub(super) fn rounds(
     Ok(figures)
 }
 
-/// Who comes when: what one leaves to the next, each leaves to each.
-fn order(count: usize, round: usize) -> Vec<usize> {
-    let forth = 0..count;
-    if round.is_multiple_of(2) { forth.collect() } else { forth.rev().collect() }
-}
-
 fn turn(subject: &Subject<'_>, figures: &mut Figures) -> Result<()> {
     let Subject { contender, pod } = subject;
     rest::wait()?;
@@ -74,15 +69,4 @@ fn turn(subject: &Subject<'_>, figures: &mut Figures) -> Result<()> {
     figures.del.0.push(millis(del.wall));
     figures.del_cpu.0.push(millis(del.cpu));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests_of_order {
-    use super::*;
-
-    #[test]
-    fn the_order_is_reversed_every_other_round() {
-        assert_eq!(order(3, 0), [0, 1, 2]);
-        assert_eq!(order(3, 1), [2, 1, 0]);
-    }
 }

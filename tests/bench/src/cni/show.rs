@@ -8,6 +8,7 @@ use super::Results;
 use super::figures::Figures;
 use super::judge::ratio;
 use super::rest;
+use crate::common;
 
 /// Prints all tables.
 pub(super) fn tables(results: &Results) {
@@ -160,9 +161,6 @@ pub(super) fn document(results: &Results, verdicts: &[Verdict]) -> Value {
             "plugin_is_static": results.memory.is_static,
             "plugin_peak": results.memory.peak,
         },
-        "verdicts": verdicts
-            .iter()
-            .map(|verdict| json!({ "verdict": verdict.word(), "what": verdict.text }))
-            .collect::<Vec<_>>(),
+        "verdicts": common::verdicts(verdicts),
     })
 }

@@ -5,16 +5,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use harness::node_map::NodeMap;
 use harness::report::{Verdict, progress, section, table};
 use harness::series::Series;
 use harness::wait::pace_while;
 use serde_json::Value;
 
-use super::maps::Nodes;
 use super::strangers::{Stranger, answer};
 use super::{Size, ms};
 use crate::cluster::Cluster;
 use crate::control::Control;
+use crate::node::Node;
 use crate::watch::{Heard, Watch};
 
 /// Milliseconds.
@@ -61,7 +62,7 @@ impl Change {
     }
 
     /// Whether a node has it: of both families, to one of the two addresses.
-    fn has_arrived(self, nodes: &Nodes, stranger: Stranger) -> Result<bool> {
+    fn has_arrived(self, nodes: &NodeMap, stranger: Stranger) -> Result<bool> {
         let wanted = match self {
             Self::Create => Some(stranger.addresses()),
             Self::Move => Some(stranger.other_addresses()),
@@ -87,7 +88,7 @@ pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Vec<Verdict>> {
     let control = &cluster.control;
     answer(control)?;
     let watch = Watch::new(&control.kubectl, "/api/v1/nodes", "")?;
-    let agents = cluster.nodes.iter().map(Nodes::open).collect::<Result<Vec<_>>>()?;
+    let agents = cluster.nodes.iter().map(Node::node_map).collect::<Result<Vec<_>>>()?;
     let mut all = CHANGES.map(|_| Series::default());
     let bar = progress("nodes come and go", size.events as u64);
     for number in 0..size.events {
@@ -127,7 +128,7 @@ pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Vec<Verdict>> {
 fn time(
     control: &Control,
     watch: &Watch,
-    agents: &[Nodes],
+    agents: &[NodeMap],
     stranger: Stranger,
     change: Change,
 ) -> Result<f64> {
@@ -143,9 +144,9 @@ fn time(
 }
 
 /// When the last agent has it.
-fn arrival(agents: &[Nodes], stranger: Stranger, change: Change) -> Result<Instant> {
+fn arrival(agents: &[NodeMap], stranger: Stranger, change: Change) -> Result<Instant> {
     let began = Instant::now();
-    let mut waiting: Vec<&Nodes> = agents.iter().collect();
+    let mut waiting: Vec<&NodeMap> = agents.iter().collect();
     let mut result = Ok(());
     pace_while(LOOK_EVERY, |_| {
         result = look(&mut waiting, stranger, change);
@@ -158,7 +159,7 @@ fn arrival(agents: &[Nodes], stranger: Stranger, change: Change) -> Result<Insta
 }
 
 /// Leaves those that do not have it.
-fn look(waiting: &mut Vec<&Nodes>, stranger: Stranger, change: Change) -> Result<()> {
+fn look(waiting: &mut Vec<&NodeMap>, stranger: Stranger, change: Change) -> Result<()> {
     let mut missing = Vec::new();
     for nodes in waiting.drain(..) {
         if !change.has_arrived(nodes, stranger)? {

@@ -10,7 +10,6 @@ use harness::wait::wait_until;
 
 use super::Size;
 use super::crowd::Crowd;
-use super::maps::Nodes;
 use super::strangers::{Stranger, answer};
 use crate::agent;
 use crate::cluster::Cluster;
@@ -63,7 +62,7 @@ fn answer_and_create(cluster: &Cluster, size: Size) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let nodes = Nodes::open(&cluster.nodes[0])?;
+    let nodes = cluster.nodes[0].node_map()?;
     wait_until("an agent that knows all nodes", KNOWN_TIME_MAX, || {
         for stranger in strangers(cluster, size) {
             for pod in stranger.pods() {

@@ -28,24 +28,44 @@ const WINDOW: usize = 256 << 10;
 /// shortest round trip, and then it is these that are measured.
 const CONGESTION: &str = "cubic";
 
+/// How many bytes are on their way at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// So few that they fit the processors' caches.
+    Small,
+    /// As the kernel chooses: the largest packets need more.
+    Automatic,
+}
+
 /// Two connections from a client to a server.
 #[derive(Debug)]
-pub(super) struct Conversation {
+pub struct Conversation {
     echo: TcpStream,
     sink: TcpStream,
 }
 
 impl Conversation {
     /// Connects. The other ends are threads that end with it.
-    pub(super) fn new(client: &Namespace, server: &Namespace, address: IpAddr) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When one does not reach the other.
+    pub fn new(
+        client: &Namespace,
+        server: &Namespace,
+        address: IpAddr,
+        window: Window,
+    ) -> Result<Self> {
         Ok(Self {
-            echo: connect(client, server, address, echo)?,
-            sink: connect(client, server, address, drain)?,
+            echo: connect(client, server, address, window, echo)?,
+            sink: connect(client, server, address, window, drain)?,
         })
     }
 
-    /// How long the median of `count` round trips of one byte takes.
-    pub(super) fn round_trip(&mut self, count: usize) -> Result<Duration> {
+    /// How long each of `count` round trips of one byte takes.
+    ///
+    /// # Errors
+    /// When the other end is silent.
+    pub fn round_trips(&mut self, count: usize) -> Result<Vec<Duration>> {
         let mut byte = [1];
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
@@ -54,12 +74,14 @@ impl Conversation {
             self.echo.read_exact(&mut byte)?;
             times.push(start.elapsed());
         }
-        times.sort();
-        times.get(count / 2).copied().context("no round trips")
+        Ok(times)
     }
 
     /// How long it takes until the other end has `bytes`, in whole writes.
-    pub(super) fn stream(&mut self, bytes: usize) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// When the other end does not take them.
+    pub fn stream(&mut self, bytes: usize) -> Result<Duration> {
         let data = vec![0; WRITE];
         self.send(LEAD, &data)?;
         let start = Instant::now();
@@ -81,10 +103,13 @@ fn connect(
     client: &Namespace,
     server: &Namespace,
     address: IpAddr,
+    window: Window,
     serve: fn(TcpStream) -> std::io::Result<()>,
 ) -> Result<TcpStream> {
     let listener = server.enter(|| TcpListener::bind((address, 0))).context("listen")?;
-    setsockopt(&listener, sockopt::RcvBuf, &WINDOW)?;
+    if window == Window::Small {
+        setsockopt(&listener, sockopt::RcvBuf, &WINDOW)?;
+    }
     let to = listener.local_addr()?;
     // Errors of the other end show at this one.
     thread::spawn(move || {
@@ -95,7 +120,9 @@ fn connect(
     let stream = client
         .enter(|| TcpStream::connect_timeout(&to, STALL_TIME_MAX))
         .with_context(|| format!("connect to {to}"))?;
-    setsockopt(&stream, sockopt::SndBuf, &WINDOW)?;
+    if window == Window::Small {
+        setsockopt(&stream, sockopt::SndBuf, &WINDOW)?;
+    }
     setsockopt(&stream, sockopt::TcpCongestion, &OsString::from(CONGESTION))
         .with_context(|| format!("congestion control {CONGESTION}"))?;
     stream.set_nodelay(true)?;

@@ -3,16 +3,15 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use aya_obj::generated::{
-    bpf_attach_type::BPF_TCX_INGRESS, bpf_attr, bpf_cmd, bpf_func_id::BPF_FUNC_redirect_peer,
-    bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
+    bpf_attach_type::BPF_TCX_INGRESS, bpf_cmd, bpf_func_id::BPF_FUNC_redirect_peer,
 };
-use serde_json::Value;
 
-use super::reference::Pair;
+use super::Pair;
+use crate::bpf::{Instruction, bpf_fd, instruction, load, zeroed_attr};
 use crate::namespace::Namespace;
 use crate::run::Run;
 
@@ -30,22 +29,30 @@ struct Pod {
 }
 
 /// Makes them. The programs stay attached until what is returned beside them is dropped.
-pub(super) fn pods(run: &Run) -> Result<(Pair, Vec<OwnedFd>)> {
+///
+/// # Errors
+/// When something cannot be made.
+pub fn pods(run: &Run) -> Result<(Pair, Vec<OwnedFd>)> {
     let node = Namespace::new(&format!("{}-least", run.name()), run.is_kept())?;
     let pods = [pod(run, &node, "pod1", 1)?, pod(run, &node, "pod2", 2)?];
     let [one, two] = &pods;
     let mut links = Vec::new();
-    for (from, to, address) in [(one, two, "10.97.0.2"), (two, one, "10.97.0.1")] {
+    for (from, to, host) in [(one, two, 2), (two, one, 1)] {
         let gateway = mac_text(from.host_mac);
-        let entry = format!("neighbour add {address} lladdr {gateway} dev eth0 nud permanent");
-        from.namespace.ip(&entry)?;
+        for address in addresses(host) {
+            let entry = format!("neighbour add {address} lladdr {gateway} dev eth0 nud permanent");
+            from.namespace.ip(&entry)?;
+        }
         let program = load(&instructions(to)).context("load the least program")?;
         let link = node.enter(|| attach(&program, from.host_ifindex));
         links.push(link.with_context(|| format!("attach to {}", from.host_ifname))?);
     }
     let [client, server] = pods.map(|pod| pod.namespace);
-    let address = IpAddr::from([10, 97, 0, 2]);
-    Ok((Pair { client, server, address, machines: vec![node] }, links))
+    Ok((Pair { client, server, addresses: addresses(2), machines: vec![node] }, links))
+}
+
+fn addresses(host: u8) -> [IpAddr; 2] {
+    [[10, 97, 0, host].into(), [0xfd00, 0x97, 0, 0, 0, 0, 0, host.into()].into()]
 }
 
 fn pod(run: &Run, node: &Namespace, host_ifname: &'static str, number: u8) -> Result<Pod> {
@@ -54,20 +61,13 @@ fn pod(run: &Run, node: &Namespace, host_ifname: &'static str, number: u8) -> Re
         "link add {host_ifname} type veth peer name eth0 netns {}\nlink set {host_ifname} up",
         namespace.name()
     ))?;
-    namespace.ip(&format!("link set eth0 up\naddress add 10.97.0.{number}/24 dev eth0"))?;
-    let (host_ifindex, host_mac) = link(node, host_ifname)?;
-    let (_, mac) = link(&namespace, "eth0")?;
+    let [ipv4, ipv6] = addresses(number);
+    namespace.ip(&format!(
+        "link set eth0 up\naddress add {ipv4}/24 dev eth0\naddress add {ipv6}/64 dev eth0"
+    ))?;
+    let (host_ifindex, host_mac) = node.link(host_ifname)?;
+    let (_, mac) = namespace.link("eth0")?;
     Ok(Pod { namespace, mac, host_ifname, host_ifindex, host_mac })
-}
-
-/// Index and MAC.
-fn link(namespace: &Namespace, name: &str) -> Result<(u32, [u8; 6])> {
-    let links: Value = serde_json::from_str(&namespace.run(&format!("ip -j link show {name}"))?)?;
-    let index = links[0]["ifindex"].as_u64().context("no index")?;
-    let text = links[0]["address"].as_str().context("no MAC")?;
-    let mac: Vec<u8> =
-        text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
-    Ok((u32::try_from(index)?, mac.try_into().ok().context("a MAC of six bytes")?))
 }
 
 fn mac_text(mac: [u8; 6]) -> String {
@@ -75,7 +75,7 @@ fn mac_text(mac: [u8; 6]) -> String {
 }
 
 /// What delivers to a pod of the same node.
-fn instructions(to: &Pod) -> [[u8; 8]; 12] {
+fn instructions(to: &Pod) -> [Instruction; 12] {
     let [a, b, c] = words([to.mac, to.host_mac]);
     [
         instruction(0x61, 2, 1, DATA, 0),     // r2 = data
@@ -99,27 +99,6 @@ fn words(macs: [[u8; 6]; 2]) -> [i32; 3] {
     [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(i32::from_ne_bytes)
 }
 
-/// Operation, registers, offset, immediate value (RFC 9669, section 3).
-fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> [u8; 8] {
-    let registers = to | (from << 4);
-    let ([a, b], [c, d, e, f]) = (offset.to_ne_bytes(), immediate.to_ne_bytes());
-    [code, registers, a, b, c, d, e, f]
-}
-
-fn load(instructions: &[[u8; 8]]) -> io::Result<OwnedFd> {
-    let mut attr = zeroed_attr();
-    // SAFETY: a union of structs of integers, all zero.
-    let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = BPF_PROG_TYPE_SCHED_CLS as u32;
-    load.expected_attach_type = BPF_TCX_INGRESS as u32;
-    load.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
-    load.insns = instructions.as_ptr() as u64;
-    load.license = c"GPL".as_ptr() as u64;
-    // SAFETY: BPF_PROG_LOAD reads `insn_cnt` instructions and a string with a NUL, which both outlive the
-    // call; all other fields are zero.
-    unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
-}
-
 /// Attaches to the TCX ingress of an interface of the calling thread's namespace; the link.
 fn attach(program: &OwnedFd, ifindex: u32) -> io::Result<OwnedFd> {
     let mut attr = zeroed_attr();
@@ -128,25 +107,5 @@ fn attach(program: &OwnedFd, ifindex: u32) -> io::Result<OwnedFd> {
     attr.link_create.attach_type = BPF_TCX_INGRESS as u32;
     // SAFETY: BPF_LINK_CREATE for TCX reads the three integers set above and no pointer; all other fields
     // are zero.
-    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
-}
-
-fn zeroed_attr() -> bpf_attr {
-    // SAFETY: `bpf_attr` is a union of structs of integers, for which zero is a value.
-    unsafe { std::mem::zeroed() }
-}
-
-/// A command that returns a new descriptor.
-///
-/// # Safety
-/// The fields of `attr` that `command` uses must be valid for it.
-unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    let size = size_of::<bpf_attr>();
-    // SAFETY: `attr` is a whole `bpf_attr` of the size given; its content is the caller's promise.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 
 /// A UDP packet.
-pub(super) fn udp(source: &str, destination: &str, ttl: u8, port: u16, payload: usize) -> Vec<u8> {
+pub fn udp(source: &str, destination: &str, ttl: u8, port: u16, payload: usize) -> Vec<u8> {
     let mut packet = Vec::new();
     ip(source, destination, ttl)
         .udp(40000, port)
@@ -15,7 +15,7 @@ pub(super) fn udp(source: &str, destination: &str, ttl: u8, port: u16, payload: 
 }
 
 /// A TCP packet.
-pub(super) fn tcp(source: &str, destination: &str, ttl: u8) -> Vec<u8> {
+pub fn tcp(source: &str, destination: &str, ttl: u8) -> Vec<u8> {
     let mut packet = Vec::new();
     ip(source, destination, ttl)
         .tcp(40000, 80, 1, 1000)
@@ -25,7 +25,7 @@ pub(super) fn tcp(source: &str, destination: &str, ttl: u8) -> Vec<u8> {
 }
 
 /// An ICMP "fragmentation needed" or ICMPv6 "packet too big" that quotes a packet.
-pub(super) fn too_big(source: &str, destination: &str, quoted: &[u8]) -> Vec<u8> {
+pub fn too_big(source: &str, destination: &str, quoted: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     let step = ip(source, destination, 64);
     let v4 = destination.parse::<IpAddr>().expect("an address").is_ipv4();
@@ -39,7 +39,7 @@ pub(super) fn too_big(source: &str, destination: &str, quoted: &[u8]) -> Vec<u8>
 }
 
 /// An ARP request of a pod.
-pub(super) fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+pub fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     let mut packet = vec![0xff; 6];
     packet.extend([0x0a, 0, 0, 0, 0, 2]);
     packet.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
@@ -51,7 +51,7 @@ pub(super) fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 }
 
 /// A neighbour solicitation of a pod.
-pub(super) fn solicitation(source: &str, target: &str) -> Vec<u8> {
+pub fn solicitation(source: &str, target: &str) -> Vec<u8> {
     let (IpAddr::V6(source), IpAddr::V6(target)) =
         (source.parse().expect("an address"), target.parse().expect("an address"))
     else {
@@ -69,7 +69,7 @@ pub(super) fn solicitation(source: &str, target: &str) -> Vec<u8> {
 }
 
 /// The packet addressed to a MAC.
-pub(super) fn to_mac(mut packet: Vec<u8>, mac: [u8; 6]) -> Vec<u8> {
+pub fn to_mac(mut packet: Vec<u8>, mac: [u8; 6]) -> Vec<u8> {
     packet[..6].copy_from_slice(&mac);
     packet
 }

@@ -1,0 +1,80 @@
+//! Rounds in which each way has its turn.
+
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use tests::processor::stay;
+use tests::report::progress;
+
+use super::figures::Figures;
+use super::load::Load;
+use super::way::{Label, Way};
+use crate::common::order;
+
+/// What is measured how often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) loads: &'static [Load],
+    /// Those that count; one more warms up.
+    pub(super) rounds: usize,
+    /// Whether both ends are on one processor: what is measured then is the work that a way makes.
+    pub(super) on_one_processor: bool,
+}
+
+/// Measures each way with each load. All who go the same way have their turns one after the other, every other
+/// time in reverse order: what slows the machine for some seconds slows all of them.
+///
+/// # Errors
+/// When a way does not work.
+pub(super) fn rounds(
+    what: &'static str,
+    ways: &[Way],
+    plan: &Plan,
+    figures: &mut Figures,
+) -> Result<()> {
+    let mut ways: Vec<&Way> = ways.iter().collect();
+    ways.sort_by_key(|way| way.label);
+    let bar = progress(what, ((plan.rounds + 1) * ways.len()) as u64);
+    // Of its own, so that the processor of others is not chosen, too.
+    let result = thread::scope(|scope| {
+        let work = scope.spawn(|| -> Result<()> {
+            if plan.on_one_processor {
+                stay()?;
+            }
+            for round in 0..=plan.rounds {
+                let mut unused = Figures::default();
+                let figures = if round == 0 { &mut unused } else { &mut *figures };
+                for group in ways.chunk_by(|a, b| is_compared(a.label, b.label)) {
+                    bar.set_message(group.first().map_or("", |way| way.label.path.name()));
+                    compare(group, plan, round, figures)?;
+                    bar.inc(group.len() as u64);
+                }
+            }
+            Ok(())
+        });
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    bar.finish_and_clear();
+    result
+}
+
+/// Whether they are beside each other in the report.
+fn is_compared(a: Label, b: Label) -> bool {
+    (a.path, a.family) == (b.path, b.family)
+}
+
+fn compare(group: &[&Way], plan: &Plan, round: usize, figures: &mut Figures) -> Result<()> {
+    for load in plan.loads {
+        for at in order(group.len(), round) {
+            let way = group[at];
+            let Label { path, family, contender } = way.label;
+            let measured = load.run(way).with_context(|| {
+                format!("{}, {}, {}, {load:?}", path.name(), family.name(), contender.name())
+            })?;
+            for (metric, value) in measured {
+                figures.add(way.label, metric, value);
+            }
+        }
+    }
+    Ok(())
+}

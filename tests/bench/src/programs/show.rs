@@ -1,0 +1,67 @@
+//! The table for people, and the document for programs.
+
+use serde_json::{Value, json};
+use tests::ratio::median;
+use tests::report::{Verdict, section, spread, table};
+
+use super::case::ROUTE;
+use super::{Figure, Manner, Size};
+use crate::common;
+
+/// Prints what each kind of packet takes.
+pub(super) fn table_of(figures: &[Figure]) {
+    section(
+        "Nanoseconds per packet, beyond those of an empty program (median of rounds, and their range)",
+    );
+    let mut grid = table(&["program", "packet", "", "in a row", "alone", "first of its flow"]);
+    let mut seen = None;
+    for figure in figures {
+        let Figure { program, what, traffic, .. } = *figure;
+        if seen.replace((program, what, traffic)) == Some((program, what, traffic)) {
+            continue;
+        }
+        let cell = |manner| {
+            let is_same = |other: &&Figure| {
+                (other.program, other.what, other.traffic, other.manner)
+                    == (program, what, traffic, manner)
+            };
+            let found = figures.iter().find(is_same);
+            found.map_or_else(|| "-".to_owned(), |figure| spread(&figure.rounds, 0))
+        };
+        let mut row = vec![program.to_owned(), what.to_owned(), traffic.to_owned()];
+        row.extend(Manner::ALL.map(cell));
+        grid.add_row(row);
+    }
+    println!("{grid}");
+    for manner in Manner::ALL {
+        let of_manner = figures.iter().filter(|figure| figure.manner == manner);
+        let empty: Vec<f64> = of_manner.map(|figure| median(&figure.empty)).collect();
+        println!("the empty program, {}: {} ns", manner.name(), spread(&empty, 0));
+    }
+    println!(
+        "-: a run would see what the one before has encapsulated, or there is nothing to remember"
+    );
+    println!(
+        "{ROUTE}: the look-up of the way to a node, which is the kernel's part of packets to other nodes"
+    );
+}
+
+/// All figures.
+pub(super) fn document(size: Size, figures: &[Figure], verdicts: &[Verdict]) -> Value {
+    let figure = |figure: &Figure| {
+        json!({
+            "program": figure.program,
+            "packet": figure.what,
+            "traffic": figure.traffic,
+            "manner": figure.manner.name(),
+            "ns": { "p50": median(&figure.rounds), "rounds": figure.rounds },
+            "empty_ns": { "p50": median(&figure.empty), "rounds": figure.empty },
+        })
+    };
+    json!({
+        "rounds": size.rounds,
+        "packets_per_round": { "in_a_row": size.packets, "alone": size.alone },
+        "figures": figures.iter().map(figure).collect::<Vec<_>>(),
+        "verdicts": common::verdicts(verdicts),
+    })
+}
