@@ -74,7 +74,11 @@ fn network(namespace: &Namespace, whose: &str) -> Result<Snapshot> {
         ip.args(["-details", "-netns", namespace.name(), "-batch", "-"]);
         let output = command::feed(&mut ip, lines)?;
         let text = command::checked(&ip, &output)?;
-        let lines: Vec<String> = text.lines().filter_map(without_learnt).collect();
+        let mut lines: Vec<String> = text.lines().filter_map(without_learnt).collect();
+        // Neighbours come in the order of a hash table, which the kernel grows when it likes. Links have several lines.
+        if !family.is_empty() {
+            lines.sort();
+        }
         snapshot.insert(format!("ip {family} of the {whose}"), lines.join("\n"));
     }
     Ok(snapshot)
