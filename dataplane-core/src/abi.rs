@@ -16,7 +16,7 @@ pub use address::{Addr, Mac};
 pub use config::Config;
 pub use counter::{Counter, DropReason, Path, Stats};
 pub use event::Event;
-pub use flow::{Flow, FlowKey, LookUp};
+pub use flow::{Flow, FlowKey, LookUp, NextHop};
 pub use node::NodeEntry;
 pub use pod::PodEntry;
 

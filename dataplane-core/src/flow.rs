@@ -4,11 +4,11 @@
 //! remembers what they said for a [`FlowKey`], and forgets it when `pw_pods` or `pw_nodes` changes.
 //! Where more has to be decided, the look-ups alone are remembered.
 
-use crate::abi::FlowKey;
-use crate::abi::LookUp;
-use crate::abi::names::{FLOWS, LOOK_UPS};
+use crate::abi::names::{FLOWS, HOPS, LOOK_UPS};
+use crate::abi::{FlowKey, LookUp, NextHop};
 use crate::decide::Found;
-use crate::packet::{Family, Headers, IPV4_LEN};
+use crate::ip::Ip;
+use crate::packet::{ETH_LEN, Family, Headers, IPV4_LEN};
 use crate::upper::{PROTOCOL_TCP, PROTOCOL_UDP};
 
 impl FlowKey {
@@ -51,8 +51,14 @@ impl FlowKey {
         let [.., source] = self.source.to_words();
         let [.., destination] = self.destination.to_words();
         let both = source as u64 | ((destination as u64) << 32);
-        (both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+        scattered(both)
     }
+}
+
+/// A byte that differs where the words do.
+#[inline(always)]
+const fn scattered(words: u64) -> usize {
+    (words.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
 impl LookUp {
@@ -83,5 +89,32 @@ impl LookUp {
             pod: (self.has & Self::POD != 0).then_some(&self.pod),
             node: (self.has & Self::NODE != 0).then_some(&self.node),
         }
+    }
+}
+
+/// For how many ticks of the kernel's clock a next hop is sent to before it is asked for again: the tick that it
+/// was asked in and the next, which are 2 to 20 ms.
+const HOP_TICKS: u64 = 2;
+
+impl NextHop {
+    /// The place of a node's next hop among [`HOPS`].
+    #[inline(always)]
+    pub const fn slot(node: &Ip) -> usize {
+        let [.., a, b] = node.to_words();
+        scattered(a as u64 | ((b as u64) << 32)) & (HOPS - 1)
+    }
+
+    /// Whether it leads to the node, and was asked for a moment before `now`, which counts ticks (`jiffies`).
+    #[inline(always)]
+    pub fn leads_to(&self, node: &Ip, now: u64) -> bool {
+        self.node == *node && now.wrapping_sub(self.asked) < HOP_TICKS
+    }
+
+    /// Whether the interface takes the packet whole, or segments it: `length` from its Ethernet header,
+    /// `gso_size` of its segments, 0 for one that is no aggregate. As the kernel asks when it looks the hop up
+    /// (`is_skb_forwardable`, as of 6.18), which lets four bytes more pass, for a tag.
+    #[inline(always)]
+    pub const fn takes(&self, length: u32, gso_size: u32) -> bool {
+        gso_size != 0 || length <= self.mtu.saturating_add(ETH_LEN)
     }
 }

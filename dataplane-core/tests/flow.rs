@@ -1,7 +1,8 @@
-//! Which packets share a key.
+//! Which packets share a key, and for how long a next hop is remembered.
 
-use dataplane_core::abi::FlowKey;
-use dataplane_core::abi::names::FLOWS;
+use dataplane_core::abi::names::{FLOWS, HOPS};
+use dataplane_core::abi::{FlowKey, Mac, NextHop};
+use dataplane_core::ip::Ip;
 use dataplane_core::packet::{Carried, Headers, carried, parse};
 use etherparse::PacketBuilder;
 use std::collections::BTreeSet;
@@ -76,4 +77,45 @@ fn pods_of_a_node_have_places_of_their_own() {
         .collect();
     assert!(slots.iter().all(|slot| *slot < FLOWS));
     assert!(slots.len() > 45, "59 receivers share {} places", slots.len());
+}
+
+/// Asked for at tick 1000, of an interface with an MTU of 1500.
+fn hop(node: Ip) -> NextHop {
+    NextHop {
+        node,
+        asked: 1000,
+        ifindex: 3,
+        mtu: 1500,
+        destination_mac: Mac::new([2; 6]),
+        source_mac: Mac::new([4; 6]),
+        reserved: 0,
+    }
+}
+
+#[test]
+fn a_next_hop_is_sent_to_in_the_tick_it_was_asked_for_and_the_next() {
+    let node = Ip::from_ipv4([192, 0, 2, 1]);
+    let known = [999, 1000, 1001, 1002, 1_000_000].map(|now| hop(node).leads_to(&node, now));
+    assert_eq!(known, [false, true, true, false, false]);
+    assert!(!hop(node).leads_to(&Ip::from_ipv4([192, 0, 2, 2]), 1000), "another node");
+}
+
+#[test]
+fn a_packet_that_the_interface_does_not_take_is_none_of_a_next_hop() {
+    let hop = hop(Ip::from_ipv4([192, 0, 2, 1]));
+    assert!(hop.takes(1514, 0));
+    assert!(!hop.takes(1515, 0));
+    assert!(hop.takes(65_000, 1448), "the interface gets segments");
+}
+
+#[test]
+fn next_hops_of_neighbours_have_places_of_their_own() {
+    let v4 = (1..=60).map(|node| Ip::from_ipv4([192, 0, 2, node]));
+    let v6 = (1..=60)
+        .map(|node| Ip::from_bytes([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, node]));
+    for nodes in [v4.collect::<Vec<_>>(), v6.collect()] {
+        let slots: BTreeSet<usize> = nodes.iter().map(NextHop::slot).collect();
+        assert!(slots.iter().all(|slot| *slot < HOPS));
+        assert!(slots.len() > 45, "60 nodes share {} places", slots.len());
+    }
 }

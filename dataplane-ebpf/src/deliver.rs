@@ -1,8 +1,7 @@
 //! The last steps of a packet: MACs, hop, and the redirect.
 
 use aya_ebpf::bindings::{
-    BPF_F_INGRESS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
-    BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_REDIRECT,
+    BPF_F_INGRESS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, TC_ACT_REDIRECT,
 };
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_peer};
 use dataplane_core::abi::{Counter, DropReason, Flow, NodeEntry, Path, PodEntry};
@@ -11,7 +10,7 @@ use dataplane_core::packet::Bytes as _;
 
 use crate::debug::debug_verdict;
 use crate::encapsulate::encapsulate;
-use crate::next_hop::{blank, look_up, mac, to_neighbour};
+use crate::next_hop::{blank, to_neighbour, to_node};
 use crate::packet::Packet;
 use crate::stats::count;
 use crate::tunnel::set_key;
@@ -93,24 +92,24 @@ pub(crate) fn tunnel(way: &Way<'_>, node: &NodeEntry, path: Path) -> i32 {
 pub(crate) fn direct(way: &Way<'_>, node: &NodeEntry, path: Path) -> i32 {
     let (mut fib, length) = (blank(), way.packet.length());
     let fib = &mut fib.0;
-    match look_up(way, fib, &Ip::from(&node.node)) {
-        BPF_FIB_LKUP_RET_SUCCESS => {
-            way.packet.set_macs(mac(&fib.dmac), mac(&fib.smac));
+    match to_node(way, fib, &Ip::from(&node.node)) {
+        Ok(hop) => {
+            way.packet.set_macs(hop.destination_mac, hop.source_mac);
             spend_hop(way, path);
             // SAFETY: a plain helper call without pointers.
-            let action = unsafe { bpf_redirect(fib.ifindex, 0) };
+            let action = unsafe { bpf_redirect(hop.ifindex, 0) };
             redirected(way, action, path, length)
         }
-        BPF_FIB_LKUP_RET_NO_NEIGH => {
+        Err(BPF_FIB_LKUP_RET_NO_NEIGH) => {
             spend_hop(way, path);
             forget_route(way, node, path);
             redirected(way, to_neighbour(fib), path, length)
         }
-        BPF_FIB_LKUP_RET_FRAG_NEEDED if path.spends_hop() => to_host(way, Path::PodTooBig),
-        BPF_FIB_LKUP_RET_FRAG_NEEDED => {
+        Err(BPF_FIB_LKUP_RET_FRAG_NEEDED) if path.spends_hop() => to_host(way, Path::PodTooBig),
+        Err(BPF_FIB_LKUP_RET_FRAG_NEEDED) => {
             refuse(way.packet, way.program, Some(way.headers), DropReason::TooBig)
         }
-        _ => refuse(way.packet, way.program, Some(way.headers), DropReason::NoRoute),
+        Err(_) => refuse(way.packet, way.program, Some(way.headers), DropReason::NoRoute),
     }
 }
 

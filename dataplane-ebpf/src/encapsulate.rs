@@ -5,7 +5,7 @@
 
 use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-    BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_RECOMPUTE_CSUM, BPF_FIB_LKUP_RET_SUCCESS, bpf_adj_room_mode,
+    BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
 };
 use aya_ebpf::helpers::{
     bpf_get_hash_recalc, bpf_get_prandom_u32, bpf_skb_adjust_room, bpf_skb_store_bytes,
@@ -16,7 +16,7 @@ use dataplane_core::ip::Ip;
 use dataplane_core::outer::{INNER_IPV4_MAX, OVERHEAD_IPV4, Outer};
 use dataplane_core::packet::{Bytes as _, ETH_LEN, Family};
 
-use crate::next_hop::{blank, look_up, mac};
+use crate::next_hop::{blank, to_node};
 use crate::verdict::Way;
 
 /// `BPF_F_ADJ_ROOM_ENCAP_L2(n)` of `linux/bpf.h`: n bytes of inner Ethernet.
@@ -44,11 +44,7 @@ pub(crate) fn encapsulate(way: &Way<'_>, node: &Ip) -> Option<u32> {
     {
         return None;
     }
-    let mut fib = blank();
-    let fib = &mut fib.0;
-    if look_up(way, fib, node) != BPF_FIB_LKUP_RET_SUCCESS {
-        return None;
-    }
+    let hop = to_node(way, &mut blank().0, node).ok()?;
     let skb = way.packet.skb();
     // SAFETY: a plain helper call; the context is valid. Now, as it reads the first headers that it finds.
     let flow_hash = unsafe { bpf_get_hash_recalc(skb) };
@@ -58,7 +54,7 @@ pub(crate) fn encapsulate(way: &Way<'_>, node: &Ip) -> Option<u32> {
         return None;
     }
     let outer = Outer {
-        macs: [mac(&fib.dmac), mac(&fib.smac)],
+        macs: [hop.destination_mac, hop.source_mac],
         addresses: [Ip::from(&way.config.node_ipv4).ipv4_word(), node.ipv4_word()],
         traffic_class: way.headers.traffic_class,
         // SAFETY: a plain helper call.
@@ -77,5 +73,5 @@ pub(crate) fn encapsulate(way: &Way<'_>, node: &Ip) -> Option<u32> {
         let (from, length) = (words.as_ptr().cast(), size_of_val(&words) as u32);
         bpf_skb_store_bytes(skb, 0, from, length, u64::from(BPF_F_RECOMPUTE_CSUM));
     }
-    Some(fib.ifindex)
+    Some(hop.ifindex)
 }

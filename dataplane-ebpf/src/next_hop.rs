@@ -1,13 +1,19 @@
-//! The way to a node as the kernel's routing table has it.
+//! The way to a node as the kernel's routing table has it, remembered for a moment: the look-up takes longer than
+//! all else that a program does.
 
 use core::mem::size_of;
 
-use aya_ebpf::bindings::{bpf_fib_lookup as FibParams, bpf_redir_neigh};
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh};
-use dataplane_core::abi::Mac;
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibParams,
+    bpf_redir_neigh,
+};
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_jiffies64, bpf_redirect_neigh};
+use aya_ebpf::macros::btf_map;
+use dataplane_core::abi::{Config, Mac, NextHop, names};
 use dataplane_core::decide::family_of;
 use dataplane_core::ip::Ip;
-use dataplane_core::packet::Family;
+use dataplane_core::packet::{Bytes as _, Family};
 
 use crate::stack::{Aligned, Shifted, put_address};
 use crate::verdict::Way;
@@ -16,6 +22,9 @@ use crate::verdict::Way;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+#[btf_map(name = "pw_hops")]
+static HOPS: PerCpuArray<[NextHop; names::HOPS], 1> = PerCpuArray::new();
+
 /// Room for a look-up.
 #[inline(always)]
 pub(crate) fn blank() -> Aligned<FibParams> {
@@ -23,20 +32,75 @@ pub(crate) fn blank() -> Aligned<FibParams> {
     unsafe { Aligned::zeroed() }
 }
 
-/// Asks for the next hop to a node, as for a packet of this node's registered address that arrives on
-/// `podwire0`: one of the constants `BPF_FIB_LKUP_RET_*`. The agent judges the way by the same source, and
-/// rules may choose a table by it.
+/// The next hop to a node, for a packet that its interface takes.
 ///
-/// `fib` is a blank, and afterwards has the interface, and the MACs where the neighbour is known.
+/// # Errors
+/// What the kernel says of the way, one of the constants `BPF_FIB_LKUP_RET_*`; `fib`, which is a blank, has the
+/// interface then, where there is one. Only what works is remembered.
 #[inline(always)]
-pub(crate) fn look_up(way: &Way<'_>, fib: &mut FibParams, node: &Ip) -> u32 {
-    fib.ifindex = way.config.host_ifindex;
-    set_ends(fib, way, node);
+pub(crate) fn to_node(way: &Way<'_>, fib: &mut FibParams, node: &Ip) -> Result<NextHop, u32> {
+    let place = place(node).ok_or(BPF_FIB_LKUP_RET_NOT_FWDED)?;
+    // SAFETY: see `place`; all fields are integers.
+    let hop = unsafe { &mut *place };
+    let is_known =
+        hop.leads_to(node, now()) && hop.takes(way.packet.length(), way.packet.gso_size());
+    if !is_known {
+        let answer = ask(way.packet.skb(), way.config, node, fib, hop);
+        if answer != BPF_FIB_LKUP_RET_SUCCESS {
+            return Err(answer);
+        }
+    }
+    Ok(*hop)
+}
+
+/// Ticks of the kernel's clock.
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: a plain helper call without pointers.
+    unsafe { bpf_jiffies64() }
+}
+
+/// Where this processor remembers the way to the node, with whatever is there now. As in `flows.rs`, nobody else
+/// uses it meanwhile.
+#[inline(always)]
+fn place(node: &Ip) -> Option<*mut NextHop> {
+    let hops = HOPS.get_ptr_mut(0)?.cast::<NextHop>();
+    // SAFETY: a slot is below the number of hops.
+    Some(unsafe { hops.add(NextHop::slot(node)) })
+}
+
+/// Asks the kernel, as for a packet of this node's registered address that arrives on `podwire0`, and remembers
+/// what works. The agent judges the way by the same source, and rules may choose a table by it.
+///
+/// Not inlined: rare, and asked for at two places.
+#[inline(never)]
+fn ask(
+    skb: *mut __sk_buff,
+    config: &Config,
+    node: &Ip,
+    fib: &mut FibParams,
+    hop: &mut NextHop,
+) -> u32 {
+    let asked = now();
+    fib.ifindex = config.host_ifindex;
+    set_ends(fib, config, node);
     // SAFETY: `fib` is initialised and its size is given.
-    let found = unsafe {
-        bpf_fib_lookup(way.packet.skb().cast(), &raw mut *fib, size_of::<FibParams>() as i32, 0)
-    };
-    found as u32
+    let found =
+        unsafe { bpf_fib_lookup(skb.cast(), &raw mut *fib, size_of::<FibParams>() as i32, 0) };
+    let found = found as u32;
+    if found == BPF_FIB_LKUP_RET_SUCCESS {
+        *hop = NextHop {
+            node: *node,
+            asked,
+            ifindex: fib.ifindex,
+            // SAFETY: this member is the result's (kernel 5.12).
+            mtu: u32::from(unsafe { fib.__bindgen_anon_1.mtu_result }),
+            destination_mac: mac(&fib.dmac),
+            source_mac: mac(&fib.smac),
+            reserved: 0,
+        };
+    }
+    found
 }
 
 /// Hands the packet to the kernel's neighbour resolution, with the next hop that the look-up found.
@@ -59,18 +123,18 @@ pub(crate) fn to_neighbour(fib: &FibParams) -> i64 {
 }
 
 #[inline(always)]
-fn set_ends(fib: &mut FibParams, way: &Way<'_>, node: &Ip) {
+fn set_ends(fib: &mut FibParams, config: &Config, node: &Ip) {
     match family_of(node) {
         Family::V4 => {
             fib.family = AF_INET;
-            fib.__bindgen_anon_3.ipv4_src = Ip::from(&way.config.node_ipv4).ipv4_word();
+            fib.__bindgen_anon_3.ipv4_src = Ip::from(&config.node_ipv4).ipv4_word();
             fib.__bindgen_anon_4.ipv4_dst = node.ipv4_word();
         }
         Family::V6 => {
             fib.family = AF_INET6;
             // SAFETY: in an `Aligned` structure the addresses lie at multiples of 8 (offsets 16 and 32).
             unsafe {
-                put_address(&raw mut fib.__bindgen_anon_3, &Ip::from(&way.config.node_ipv6));
+                put_address(&raw mut fib.__bindgen_anon_3, &Ip::from(&config.node_ipv6));
                 put_address(&raw mut fib.__bindgen_anon_4, node);
             }
         }
@@ -80,7 +144,7 @@ fn set_ends(fib: &mut FibParams, way: &Way<'_>, node: &Ip) {
 /// A MAC out of the look-up's result, which has it at an even address only: read as halfwords, because
 /// the compiler would read a word and the verifier (as of 6.18) refuses unaligned access to the stack.
 #[inline(always)]
-pub(crate) fn mac(octets: &[u8; 6]) -> Mac {
+fn mac(octets: &[u8; 6]) -> Mac {
     let halves = octets.as_ptr().cast::<u16>();
     // SAFETY: six bytes are three halfwords, at an even offset of a structure aligned to 8.
     let [a, b, c] = unsafe {

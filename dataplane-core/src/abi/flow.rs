@@ -1,4 +1,5 @@
-//! `pw_flows` and `pw_look_ups`: what a processor remembers of `pw_pods` and `pw_nodes`.
+//! `pw_flows` and `pw_look_ups`: what a processor remembers of `pw_pods` and `pw_nodes`. `pw_hops`: what it
+//! remembers of the kernel's routes and neighbours.
 
 use super::{Mac, NodeEntry, PodEntry};
 use crate::ip::Ip;
@@ -61,6 +62,27 @@ pub struct FlowKey {
     pub maps_version: u32,
 }
 
+/// One of the [`HOPS`](super::names::HOPS) of a processor: the way to a node as the kernel had it a moment ago.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextHop {
+    /// Address of the node; unspecified: nothing is remembered.
+    pub node: Ip,
+    /// When the kernel was asked, in ticks of its clock since boot (`jiffies`).
+    pub asked: u64,
+    /// Interface that leads there.
+    pub ifindex: u32,
+    /// MTU of the interface, in bytes.
+    pub mtu: u32,
+    /// MAC of the next hop.
+    pub destination_mac: Mac,
+    /// MAC of the interface.
+    pub source_mac: Mac,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<NextHop>() == 48 && align_of::<NextHop>() == 8);
 const _: () = assert!(size_of::<Flow>() == 64 && align_of::<Flow>() == 8);
 const _: () = assert!(size_of::<LookUp>() == 136 && align_of::<LookUp>() == 8);
 const _: () = assert!(size_of::<FlowKey>() == 40 && align_of::<FlowKey>() == 8);

@@ -12,12 +12,14 @@ pub const MAP_STATS: &str = "pw_stats";
 pub const MAP_FLOWS: &str = "pw_flows";
 /// Per-CPU array of one: [`LOOK_UPS`] of [`LookUp`](super::LookUp).
 pub const MAP_LOOK_UPS: &str = "pw_look_ups";
+/// Per-CPU array of one: [`HOPS`] of [`NextHop`](super::NextHop).
+pub const MAP_HOPS: &str = "pw_hops";
 /// Ring buffer of [`Event`](super::Event).
 pub const MAP_EVENTS: &str = "pw_events";
 
 /// All maps, in the order in which they are pinned.
-pub const MAPS: [&str; 7] =
-    [MAP_PODS, MAP_NODES, MAP_CONFIG, MAP_STATS, MAP_FLOWS, MAP_LOOK_UPS, MAP_EVENTS];
+pub const MAPS: [&str; 8] =
+    [MAP_PODS, MAP_NODES, MAP_CONFIG, MAP_STATS, MAP_FLOWS, MAP_LOOK_UPS, MAP_HOPS, MAP_EVENTS];
 
 /// Most local addresses of one node.
 pub const PODS_MAX: usize = 16_384;
@@ -27,6 +29,8 @@ pub const NODES_MAX: usize = 262_144;
 pub const FLOWS: usize = 256;
 /// Look-ups that each processor remembers; a power of two. The kernel allows 32 KiB for both.
 pub const LOOK_UPS: usize = 128;
+/// Next hops that each processor remembers; a power of two.
+pub const HOPS: usize = 256;
 /// Size of the event ring, in bytes.
 pub const EVENTS_BYTES: usize = 262_144;
 
@@ -45,7 +49,8 @@ pub const PROGRAM_FROM_HOST: &str = "pw_from_host";
 pub const PROGRAMS: [&str; 5] =
     [PROGRAM_FROM_POD, PROGRAM_TO_POD, PROGRAM_FROM_NET, PROGRAM_FROM_TUNNEL, PROGRAM_FROM_HOST];
 
-const _: () = assert!(FLOWS.is_power_of_two() && LOOK_UPS.is_power_of_two());
+const _: () =
+    assert!(FLOWS.is_power_of_two() && LOOK_UPS.is_power_of_two() && HOPS.is_power_of_two());
 
 const _: () = assert!(all_fit(&MAPS) && all_fit(&PROGRAMS));
 

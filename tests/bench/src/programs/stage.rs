@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Error, Result, anyhow};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::SchedClassifier;
 use aya::util::nr_cpus;
-use dataplane_core::abi::{Config, Flow, LookUp, names};
+use dataplane_core::abi::{Config, Flow, LookUp, NextHop, names};
 use tests::cluster::{Cluster, Mode};
 use tests::fabric::{Layout, WORLD};
 use tests::node::Node;
@@ -21,6 +21,7 @@ const LAYOUT: Layout = Layout::Routed { middle_mtu: 1500 };
 
 const FLOWS_LEN: usize = names::FLOWS * size_of::<Flow>();
 const LOOK_UPS_LEN: usize = names::LOOK_UPS * size_of::<LookUp>();
+const HOPS_LEN: usize = names::HOPS * size_of::<NextHop>();
 
 /// Everything that is measured.
 pub(super) struct Stage {
@@ -133,6 +134,7 @@ fn config(node: &Node) -> Result<Config> {
 pub(super) struct Memory {
     flows: PerCpuArray<MapData, [u8; FLOWS_LEN]>,
     look_ups: PerCpuArray<MapData, [u8; LOOK_UPS_LEN]>,
+    hops: PerCpuArray<MapData, [u8; HOPS_LEN]>,
     processors: usize,
 }
 
@@ -142,10 +144,13 @@ impl Memory {
     /// # Errors
     /// When its agent has not pinned it.
     pub(super) fn of(node: &Node) -> Result<Self> {
-        let flows = Map::PerCpuArray(map(node, names::MAP_FLOWS)?);
-        let look_ups = Map::PerCpuArray(map(node, names::MAP_LOOK_UPS)?);
-        let processors = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
-        Ok(Self { flows: flows.try_into()?, look_ups: look_ups.try_into()?, processors })
+        let remembered = |name| Ok::<_, Error>(Map::PerCpuArray(map(node, name)?));
+        Ok(Self {
+            flows: remembered(names::MAP_FLOWS)?.try_into()?,
+            look_ups: remembered(names::MAP_LOOK_UPS)?.try_into()?,
+            hops: remembered(names::MAP_HOPS)?.try_into()?,
+            processors: nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?,
+        })
     }
 
     /// Empties it. It holds copies only: programs look up again what they do not find.
@@ -153,9 +158,15 @@ impl Memory {
     /// # Errors
     /// When the kernel refuses it.
     pub(super) fn forget(&mut self) -> Result<()> {
-        let flows = PerCpuValues::try_from(vec![[0; FLOWS_LEN]; self.processors])?;
-        self.flows.set(0, flows, 0)?;
-        let look_ups = PerCpuValues::try_from(vec![[0; LOOK_UPS_LEN]; self.processors])?;
-        Ok(self.look_ups.set(0, look_ups, 0)?)
+        forget(&mut self.flows, self.processors)?;
+        forget(&mut self.look_ups, self.processors)?;
+        forget(&mut self.hops, self.processors)
     }
+}
+
+fn forget<const LEN: usize>(
+    map: &mut PerCpuArray<MapData, [u8; LEN]>,
+    processors: usize,
+) -> Result<()> {
+    Ok(map.set(0, PerCpuValues::try_from(vec![[0; LEN]; processors])?, 0)?)
 }
