@@ -5,6 +5,7 @@
 //! whether what is on its way fits the processors' caches, decides it (hence the window, too).
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{Read, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::thread;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::namespace::Namespace;
 
@@ -27,6 +29,9 @@ const WINDOW: usize = 256 << 10;
 /// The kernel's default, whatever the machine has been set to: BBR paces by its estimates of rate and
 /// shortest round trip, and then it is these that are measured.
 const CONGESTION: &str = "cubic";
+
+/// Sockets in use, and their memory.
+const SOCKETS: &str = "/proc/net/sockstat";
 
 /// How many bytes are on their way at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +94,52 @@ impl Conversation {
         Ok(start.elapsed())
     }
 
+    /// The most memory, in bytes, that TCP takes while the other end gets `bytes`, in whole writes: of both ends, and
+    /// of whatever else on this machine uses TCP meanwhile.
+    ///
+    /// # Errors
+    /// When the other end does not take them, or the kernel does not say.
+    pub fn memory(&mut self, bytes: usize) -> Result<u64> {
+        let before = memory_of_tcp()?;
+        let mut most = before;
+        self.send_watched(bytes, &vec![0; WRITE], || {
+            most = most.max(memory_of_tcp()?);
+            Ok(())
+        })?;
+        Ok(most.saturating_sub(before))
+    }
+
     fn send(&mut self, bytes: usize, data: &[u8]) -> Result<()> {
+        self.send_watched(bytes, data, || Ok(()))
+    }
+
+    /// Looks after each write.
+    fn send_watched(
+        &mut self,
+        bytes: usize,
+        data: &[u8],
+        mut look: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
         self.sink.write_all(&u64::try_from(bytes)?.to_le_bytes())?;
         for _ in 0..bytes / data.len() {
             self.sink.write_all(data)?;
+            look()?;
         }
         Ok(self.sink.read_exact(&mut [0])?)
     }
+}
+
+/// Bytes that the sockets of TCP of all namespaces take (proc(5), `/proc/net/sockstat`: in pages).
+fn memory_of_tcp() -> Result<u64> {
+    let text = fs::read_to_string(SOCKETS).with_context(|| format!("read {SOCKETS}"))?;
+    let pages = pages_of_tcp(&text).with_context(|| format!("{SOCKETS} has no TCP: {text}"))?;
+    let page = sysconf(SysconfVar::PAGE_SIZE)?.context("the size of a page")?;
+    Ok(pages * u64::try_from(page)?)
+}
+
+fn pages_of_tcp(sockets: &str) -> Option<u64> {
+    let line = sockets.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    line.split_whitespace().skip_while(|word| *word != "mem").nth(1)?.parse().ok()
 }
 
 /// Connects to a thread that serves the other end until the connection ends.
@@ -155,4 +199,17 @@ fn drain(mut stream: TcpStream) -> std::io::Result<()> {
         stream.write_all(&[0])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests_of_conversations {
+    use super::*;
+
+    #[test]
+    fn the_pages_of_tcp_are_read_among_others() {
+        let sockets = "sockets: used 9\nTCP: inuse 4 orphan 0 tw 0 alloc 5 mem 37\n\
+                       UDP: inuse 1 mem 2\n";
+        assert_eq!(pages_of_tcp(sockets), Some(37));
+        assert_eq!(pages_of_tcp("UDP: inuse 1 mem 2\n"), None);
+    }
 }

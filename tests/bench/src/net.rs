@@ -49,6 +49,20 @@ pub(crate) struct Options {
     out: PathBuf,
 }
 
+impl Options {
+    fn wants(&self, path: Path) -> bool {
+        self.only.is_empty() || self.only.contains(&path)
+    }
+
+    /// Those that are measured.
+    fn of(&self, ways: &[Way]) -> Vec<Way> {
+        let is_measured = |way: &&Way| {
+            self.wants(way.label.path) && (!self.quick || way.label.family == Family::Ipv4)
+        };
+        ways.iter().filter(is_measured).cloned().collect()
+    }
+}
+
 const SHORT: Plan = Plan { loads: &Load::SHORT, rounds: 60, on_one_processor: true };
 const LONG: Plan = Plan { loads: &Load::LONG, rounds: 5, on_one_processor: false };
 const QUICK: Plan = Plan { rounds: 40, ..SHORT };
@@ -58,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let before = options.against.as_ref().map(report::read).transpose()?;
     let machine = Machine::here()?;
     println!("{machine}");
-    let figures = measure(options)?;
+    let figures = measure(options);
     show(&figures);
     let mut all = judge::verdicts(&figures);
     all.extend(before.iter().flat_map(|before| against::verdicts(&figures, before)));
@@ -69,34 +83,44 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     Ok(code)
 }
 
-fn measure(options: &Options) -> Result<Figures> {
-    let wants = |path| options.only.is_empty() || options.only.contains(&path);
+/// What fails costs its own figures, not those of the others.
+fn measure(options: &Options) -> Figures {
     let mut figures = Figures::default();
+    for (what, part) in [("ways", ways as Part), ("by entries", by_entries)] {
+        if let Err(error) = part(options, &mut figures) {
+            figures.failed(format!("{what}: {error:#}"));
+        }
+    }
+    figures
+}
+
+type Part = fn(&Options, &mut Figures) -> Result<()>;
+
+fn ways(options: &Options, figures: &mut Figures) -> Result<()> {
+    if !Path::ALL.into_iter().any(|path| options.wants(path) && !path.is_by_entries()) {
+        return Ok(());
+    }
     let plans: &[Plan] = if options.quick { &[QUICK] } else { &[SHORT, LONG] };
-    let of = |ways: &[Way]| -> Vec<Way> {
-        let is_measured = |way: &&Way| {
-            wants(way.label.path) && (!options.quick || way.label.family == Family::Ipv4)
-        };
-        ways.iter().filter(is_measured).cloned().collect()
-    };
-    if Path::ALL.into_iter().any(|path| wants(path) && !path.is_by_entries()) {
-        let stage = Stage::new()?;
+    let stage = Stage::new()?;
+    for plan in plans {
+        rounds("rounds", &options.of(stage.ways()), plan, figures)?;
+    }
+    if !options.quick || !options.only.is_empty() {
+        let wires = options.of(&stage.make_wires()?);
         for plan in plans {
-            rounds("rounds", &of(stage.ways()), plan, &mut figures)?;
-        }
-        if !options.quick || !options.only.is_empty() {
-            let wires = of(&stage.make_wires()?);
-            for plan in plans {
-                rounds("rounds, offloads off", &wires, plan, &mut figures)?;
-            }
+            rounds("rounds, offloads off", &wires, plan, figures)?;
         }
     }
-    let by_entries = Path::ALL.into_iter().any(|path| wants(path) && path.is_by_entries());
-    if by_entries && (!options.quick || !options.only.is_empty()) {
+    Ok(())
+}
+
+fn by_entries(options: &Options, figures: &mut Figures) -> Result<()> {
+    let is_wanted = Path::ALL.into_iter().any(|path| options.wants(path) && path.is_by_entries());
+    if is_wanted && (!options.quick || !options.only.is_empty()) {
         let scale = Scale::new()?;
-        rounds("rounds by entries", &of(&scale.ways), &SHORT, &mut figures)?;
+        rounds("rounds by entries", &options.of(&scale.ways), &SHORT, figures)?;
     }
-    Ok(figures)
+    Ok(())
 }
 
 fn show(figures: &Figures) {

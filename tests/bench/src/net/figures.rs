@@ -9,9 +9,12 @@ use tests::ratio::Ratio;
 use super::metric::Metric;
 use super::way::{Contender, Label};
 
-/// Values of all rounds.
+/// Values of all rounds, and what could not be measured.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Figures(BTreeMap<(Label, Metric), Vec<f64>>);
+pub(crate) struct Figures {
+    values: BTreeMap<(Label, Metric), Vec<f64>>,
+    failures: Vec<String>,
+}
 
 /// One line of the document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,23 +28,32 @@ pub(crate) struct Row {
 
 impl Figures {
     pub(crate) fn add(&mut self, label: Label, metric: Metric, value: f64) {
-        self.0.entry((label, metric)).or_default().push(value);
+        self.values.entry((label, metric)).or_default().push(value);
+    }
+
+    /// Something does not work, and why.
+    pub(crate) fn failed(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
+    pub(crate) fn failures(&self) -> &[String] {
+        &self.failures
     }
 
     /// Values of all rounds.
     pub(crate) fn get(&self, label: Label, metric: Metric) -> Option<&[f64]> {
-        self.0.get(&(label, metric)).map(Vec::as_slice)
+        self.values.get(&(label, metric)).map(Vec::as_slice)
     }
 
-    /// To somebody else's on the same way, in the same rounds.
+    /// To somebody else's on the same way, in the same rounds; none where one of them has missed some.
     pub(crate) fn ratio(&self, label: Label, to: Contender, metric: Metric) -> Option<Ratio> {
         let (own, other) = (self.get(label, metric)?, self.get(label.of(to), metric)?);
-        Some(Ratio::new(own, other))
+        (own.len() == other.len()).then(|| Ratio::new(own, other))
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = Label> {
         let mut last = None;
-        self.0
+        self.values
             .keys()
             .filter_map(move |(label, _)| (last.replace(*label) != Some(*label)).then_some(*label))
     }
@@ -52,7 +64,7 @@ impl Figures {
             metric: *metric,
             rounds: rounds.clone(),
         };
-        self.0.iter().map(row).collect()
+        self.values.iter().map(row).collect()
     }
 
     /// From a document.
@@ -61,6 +73,7 @@ impl Figures {
     /// When it is none.
     pub(crate) fn from_rows(rows: &serde_json::Value) -> Result<Self> {
         let rows: Vec<Row> = serde_json::from_value(rows.clone()).context("the figures")?;
-        Ok(Self(rows.into_iter().map(|row| ((row.label, row.metric), row.rounds)).collect()))
+        let values = rows.into_iter().map(|row| ((row.label, row.metric), row.rounds)).collect();
+        Ok(Self { values, failures: Vec::new() })
     }
 }

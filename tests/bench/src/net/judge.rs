@@ -53,7 +53,8 @@ const BY_ENTRIES: [Metric; 4] =
 
 /// What must hold, of what was measured.
 pub(super) fn verdicts(figures: &Figures) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
+    let failed = |text: &String| Verdict { text: text.clone(), outcome: Outcome::Fails };
+    let mut verdicts: Vec<Verdict> = figures.failures().iter().map(failed).collect();
     for limit in LIMITS {
         verdicts.extend(Family::ALL.iter().filter_map(|family| judge(figures, &limit, *family)));
     }
@@ -173,6 +174,21 @@ mod tests_of_limits {
             assert_eq!(verdicts.len(), 1);
             assert_eq!(verdicts[0].outcome, outcome, "{}", verdicts[0].text);
         }
+    }
+
+    #[test]
+    fn what_does_not_work_fails_and_has_no_ratio() {
+        let row = |contender| (Path::SameNode, contender, Metric::Tcp1, 1.0);
+        let mut figures = figures(&[row(Contender::Podwire), row(Contender::Bare)]);
+        assert_eq!(verdicts(&figures).len(), 1);
+        let label =
+            Label { path: Path::SameNode, family: Family::Ipv4, contender: Contender::Bare };
+        figures.add(label, Metric::Tcp1, 1.0);
+        figures.failed("same node: nobody answers".into());
+        let verdicts = verdicts(&figures);
+        assert_eq!(verdicts.len(), 1, "one of them has missed a round");
+        assert_eq!(verdicts[0].outcome, Outcome::Fails);
+        assert_eq!(verdicts[0].text, "same node: nobody answers");
     }
 
     #[test]

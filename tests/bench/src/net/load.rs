@@ -107,7 +107,11 @@ fn stream(way: &Way, window: Window) -> Result<Vec<(Metric, f64)>> {
     };
     let mut conversation = Conversation::new(&way.client, &way.server, way.address, window)?;
     let time = conversation.stream(STREAM)?;
-    Ok(vec![(metric, STREAM as f64 * 8.0 / time.as_secs_f64() / 1e9)])
+    let mut figures = vec![(metric, STREAM as f64 * 8.0 / time.as_secs_f64() / 1e9)];
+    if window == Window::Automatic {
+        figures.push((Metric::Tcp1Memory, conversation.memory(STREAM)? as f64 / 1024.0));
+    }
+    Ok(figures)
 }
 
 /// For datagrams: that of the client, connected, and that of the server.

@@ -16,6 +16,7 @@ pub(crate) enum Better {
 pub(crate) enum Metric {
     Tcp1,
     Tcp1Auto,
+    Tcp1Memory,
     TripTcpP50,
     TripTcpP90,
     TripTcpP99,
@@ -43,9 +44,10 @@ pub(crate) enum Metric {
 
 impl Metric {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Tcp1,
         Self::Tcp1Auto,
+        Self::Tcp1Memory,
         Self::TripTcpP50,
         Self::TripTcpP90,
         Self::TripTcpP99,
@@ -90,6 +92,7 @@ impl Metric {
         match self {
             Self::Tcp1 => ("TCP, 1 stream, Gbit/s", More, 2),
             Self::Tcp1Auto => ("TCP, 1 stream, the kernel's window, Gbit/s", More, 2),
+            Self::Tcp1Memory => ("TCP, 1 stream, the kernel's window, memory, KiB", Less, 0),
             Self::TripTcpP50 => ("TCP round trip p50, us", Less, 1),
             Self::TripTcpP90 => ("TCP round trip p90, us", Less, 1),
             Self::TripTcpP99 => ("TCP round trip p99, us", Less, 1),
@@ -116,12 +119,16 @@ impl Metric {
         }
     }
 
-    /// Whether a ratio of it says something: one in a thousand is a matter of the machine's other work, and
-    /// a loss may be zero.
+    /// Whether a ratio of it says something: one in a thousand is a matter of the machine's other work, a loss may be
+    /// zero, and memory follows the kernel's window.
     pub(crate) fn is_compared(self) -> bool {
         !matches!(
             self,
-            Self::TripTcpP999 | Self::TripUdpP999 | Self::Flood64Loss | Self::Flood1400Loss
+            Self::Tcp1Memory
+                | Self::TripTcpP999
+                | Self::TripUdpP999
+                | Self::Flood64Loss
+                | Self::Flood1400Loss
         )
     }
 

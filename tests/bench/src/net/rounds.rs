@@ -1,8 +1,9 @@
 //! Rounds in which each way has its turn.
 
+use std::collections::BTreeSet;
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tests::processor::stay;
 use tests::report::progress;
 
@@ -24,8 +25,10 @@ pub(super) struct Plan {
 /// Measures each way with each load. All who go the same way have their turns one after the other, every other
 /// time in reverse order: what slows the machine for some seconds slows all of them.
 ///
+/// What does not work is said in `figures`, and has no further turns: the others go on.
+///
 /// # Errors
-/// When a way does not work.
+/// When the processor cannot be chosen.
 pub(super) fn rounds(
     what: &'static str,
     ways: &[Way],
@@ -41,12 +44,11 @@ pub(super) fn rounds(
             if plan.on_one_processor {
                 stay()?;
             }
+            let mut broken = BTreeSet::new();
             for round in 0..=plan.rounds {
-                let mut unused = Figures::default();
-                let figures = if round == 0 { &mut unused } else { &mut *figures };
                 for group in ways.chunk_by(|a, b| is_compared(a.label, b.label)) {
                     bar.set_message(group.first().map_or("", |way| way.label.path.name()));
-                    compare(group, plan, round, figures)?;
+                    compare(group, plan, round, figures, &mut broken);
                     bar.inc(group.len() as u64);
                 }
             }
@@ -63,18 +65,34 @@ fn is_compared(a: Label, b: Label) -> bool {
     (a.path, a.family) == (b.path, b.family)
 }
 
-fn compare(group: &[&Way], plan: &Plan, round: usize, figures: &mut Figures) -> Result<()> {
-    for load in plan.loads {
+/// One round of a group; the first one warms up. `broken` has what does not work, by the load's place in the plan.
+fn compare(
+    group: &[&Way],
+    plan: &Plan,
+    round: usize,
+    figures: &mut Figures,
+    broken: &mut BTreeSet<(Label, usize)>,
+) {
+    for (number, load) in plan.loads.iter().enumerate() {
         for at in order(group.len(), round) {
             let way = group[at];
-            let Label { path, family, contender } = way.label;
-            let measured = load.run(way).with_context(|| {
-                format!("{}, {}, {}, {load:?}", path.name(), family.name(), contender.name())
-            })?;
-            for (metric, value) in measured {
-                figures.add(way.label, metric, value);
+            if broken.contains(&(way.label, number)) {
+                continue;
+            }
+            match load.run(way) {
+                Ok(measured) if round > 0 => {
+                    for (metric, value) in measured {
+                        figures.add(way.label, metric, value);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let Label { path, family, contender } = way.label;
+                    let names = [path.name(), family.name(), contender.name()].join(", ");
+                    figures.failed(format!("{names}, {load:?}, round {round}: {error:#}"));
+                    broken.insert((way.label, number));
+                }
             }
         }
     }
-    Ok(())
 }
