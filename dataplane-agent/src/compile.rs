@@ -21,8 +21,8 @@ pub use self::peers::{Peer, Way};
 pub use self::sysctls::watched_sysctls;
 use crate::advice::Advice;
 use crate::kernel::{
-    AddrKey, Device, HOST_DEVICE, Link, LinkHook, Medium, NftRules, Observed, Questions, Route,
-    State, TUNNEL_DEVICE,
+    AddrKey, Device, HOST_DEVICE, Link, LinkHook, Medium, NftRules, NodeTable, Observed, Questions,
+    Route, State, TUNNEL_DEVICE,
 };
 use crate::model::{Encapsulation, Model, Node, gateway, is_pod_interface};
 
@@ -40,8 +40,6 @@ pub struct Compiled {
     pub pod_mtu: u32,
     /// Largest IP packet between pods of this node, and MTU of their interfaces; not below `pod_mtu`.
     pub near_mtu: u32,
-    /// How each other node is reached.
-    pub peers: Vec<Peer>,
     /// How long packets of pods may be.
     pub big_tcp: Chosen,
     /// Why pods cannot be made, though the data plane is as it should be.
@@ -64,12 +62,13 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     let uplinks = uplinks(model, own, observed);
     compiled.uplinks = uplinks.iter().map(|link| link.name.clone()).collect();
     let paths = Paths::new(model, own, &uplinks, observed);
-    compiled.peers = model.peers().map(|peer| paths.peer(peer)).collect();
+    let peers: Vec<Peer<'_>> = model.peers().map(|peer| paths.peer(peer)).collect();
+    let cluster = model.cluster_cidrs();
     let narrowest = paths.narrowest(model);
     compiled.pod_mtu = narrowest.pod_mtu;
     compiled.near_mtu = paths.uplink_mtu();
     compiled.problems = uplink_problems(model, own, &uplinks, observed);
-    compiled.problems.extend(paths.problems(&compiled.peers));
+    compiled.problems.extend(paths.problems(&peers));
     compiled.obstacle = narrowest.obstacle(own);
     compiled.problems.extend(compiled.obstacle.clone());
     compiled.problems.extend(observed.doubts.iter().cloned());
@@ -81,15 +80,23 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     state.devices = devices(model, &paths);
     state.aggregates = compiled.big_tcp.uplinks.clone();
     state.addresses = own.pod_cidrs.iter().map(|cidr| IpNet::from(gateway(cidr))).collect();
-    state.routes = routes(model, own, observed, route_mtu(compiled.pod_mtu, observed));
-    state.neighbours = paths.neighbours(&compiled.peers, &observed.fixed_neighbours);
+    state.routes = routes(model, own, observed, &cluster, route_mtu(compiled.pod_mtu, observed));
+    state.neighbours = paths.neighbours(&peers, &observed.fixed_neighbours);
     state.sysctls = sysctls::wanted(own, &uplinks, observed);
-    state.nft = Some(nft(model, own, observed));
-    state.nodes = nodes(model, own, observed, &compiled.peers);
+    state.nft = Some(nft(model, own, observed, &cluster));
+    state.nodes = nodes(model, own, observed, &cluster, &peers);
     state.links = links(model, &uplinks, observed);
     state.pods = pods(model, own, observed);
     state.config = config(model, own, observed);
     compiled
+}
+
+/// How the other nodes are reached.
+pub fn peers<'a>(model: &'a Model, observed: &Observed) -> Vec<Peer<'a>> {
+    let Some(own) = model.own() else { return Vec::new() };
+    let uplinks = uplinks(model, own, observed);
+    let paths = Paths::new(model, own, &uplinks, observed);
+    model.peers().map(|peer| paths.peer(peer)).collect()
 }
 
 /// What [`compile`] needs to know of the kernel, given these interfaces.
@@ -210,58 +217,59 @@ fn route_mtu(pod_mtu: u32, observed: &Observed) -> u32 {
     pods.map(|link| link.mtu).chain([pod_mtu]).min().unwrap_or(pod_mtu)
 }
 
-fn routes(model: &Model, own: &Node, observed: &Observed, mtu: u32) -> BTreeMap<IpNet, Route> {
+fn routes(
+    model: &Model,
+    own: &Node,
+    observed: &Observed,
+    cluster: &[IpNet],
+    mtu: u32,
+) -> BTreeMap<IpNet, Route> {
     let source_like = |cidr: &IpNet| {
         own.pod_cidrs.iter().map(gateway).find(|ip| ip.is_ipv4() == cidr.addr().is_ipv4())
     };
-    model
-        .cluster_cidrs()
-        .into_iter()
-        .chain(outside::of(model, observed, &model.cluster_cidrs()))
+    cluster
+        .iter()
+        .copied()
+        .chain(outside::of(model, observed, cluster))
         .filter_map(|cidr| source_like(&cidr).map(|source| (cidr, Route { source, mtu })))
         .collect()
 }
 
-fn nft(model: &Model, own: &Node, observed: &Observed) -> NftRules {
+fn nft(model: &Model, own: &Node, observed: &Observed, cluster: &[IpNet]) -> NftRules {
     let outside = outside::of(model, observed, &own.pod_cidrs);
     NftRules {
         pods: own.pod_cidrs.iter().copied().chain(outside).collect(),
-        cluster: model.cluster_cidrs().into_iter().collect(),
+        cluster: cluster.iter().copied().collect(),
         nodes: model.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect(),
         own: own.addresses.iter().copied().collect(),
         tunnel_port: has_tunnel(model).then_some(model.network.vxlan_port),
     }
 }
 
-/// The more special source of an entry wins where two have the same prefix.
+/// The more special source of an entry comes last and wins where two have the same prefix.
 fn nodes(
     model: &Model,
     own: &Node,
     observed: &Observed,
-    peers: &[Peer],
-) -> BTreeMap<IpNet, NodeEntry> {
+    cluster: &[IpNet],
+    peers: &[Peer<'_>],
+) -> NodeTable {
     let entry = |kind| NodeEntry { node: Addr::UNSPECIFIED, kind, mtu: 0 };
-    let mut nodes = BTreeMap::new();
-    for cidr in model.cluster_cidrs() {
-        nodes.insert(cidr, entry(NodeEntry::CLUSTER));
-    }
-    for cidr in &own.pod_cidrs {
-        nodes.insert(*cidr, entry(NodeEntry::OWN));
-    }
-    for way in peers.iter().flat_map(|peer| &peer.ways) {
-        nodes.extend(way.entry().map(|entry| (way.cidr, entry)));
-    }
+    let kind = |cidr: &IpNet, kind| (*cidr, entry(kind));
+    let cluster = cluster.iter().map(|cidr| kind(cidr, NodeEntry::CLUSTER));
+    let own_cidrs = own.pod_cidrs.iter().map(|cidr| kind(cidr, NodeEntry::OWN));
+    let networks = peers.iter().flat_map(Peer::networks);
+    let networks = networks.filter_map(|(cidr, way)| Some((cidr, way.entry()?)));
     let outside = outside::of(model, observed, &own.pod_cidrs);
-    nodes.extend(outside.into_iter().map(|address| (address, entry(NodeEntry::OWN))));
-    for node in &model.nodes {
-        for address in &node.addresses {
+    let outside = outside.iter().map(|address| kind(address, NodeEntry::OWN));
+    let addresses = model.nodes.iter().flat_map(|node| {
+        node.addresses.iter().map(move |address| {
             let other = node.addresses.iter().find(|other| other.is_ipv4() != address.is_ipv4());
             let other = other.map_or(Addr::UNSPECIFIED, |other| Addr::from(*other));
-            let entry = NodeEntry { node: other, ..entry(NodeEntry::NODE) };
-            nodes.insert(IpNet::from(*address), entry);
-        }
-    }
-    nodes
+            (IpNet::from(*address), NodeEntry { node: other, ..entry(NodeEntry::NODE) })
+        })
+    });
+    cluster.chain(own_cidrs).chain(networks).chain(outside).chain(addresses).collect()
 }
 
 fn links(

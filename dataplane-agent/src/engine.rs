@@ -25,7 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use self::leases::Leases;
 pub use self::sourced::Sourced;
 use self::vitals::Reconciliations;
-use crate::compile::Compiled;
+use crate::compile::{Compiled, peers};
 use crate::ipam::Ipam;
 use crate::kernel::{Event, Kernel, KernelError, Observed, State};
 use crate::model::Model;
@@ -278,7 +278,7 @@ impl<K: Kernel> Engine<K> {
 
     /// How the peers are reached, for `status`.
     fn peer_statuses(&self) -> Vec<PeerStatus> {
-        self.compiled.peers.iter().map(PeerStatus::from).collect()
+        peers(&self.model, &self.observed).iter().map(PeerStatus::from).collect()
     }
 }
 

@@ -13,23 +13,25 @@ use tokio::time::timeout;
 
 use crate::kernel::{
     AGGREGATE_MAX, Action, AddrKey, Aggregates, Device, HOST_DEVICE, Hop, Kernel, KernelError,
-    Link, Medium, Neighbour, Observed, PeerRoute, Questions, State, changed_aggregates,
+    Link, Medium, Neighbour, Observed, PeerRoute, PeerRoutes, Questions, State, changed_aggregates,
 };
 use crate::model::{Attached, Encapsulation, Model, Network, Node};
 use crate::plan::{describe, kind};
 
 /// Three nodes on one link; this one is `a`, its uplink `eth0`.
 pub(crate) fn model() -> Model {
-    let node = |name: &str, n: u8| Node {
-        name: name.to_owned(),
-        addresses: vec![
-            format!("192.168.1.1{n}").parse().unwrap(),
-            format!("fd00:1::1{n}").parse().unwrap(),
-        ],
-        pod_cidrs: vec![
-            format!("10.244.{n}.0/24").parse().unwrap(),
-            format!("fd00:10:244:{n}::/64").parse().unwrap(),
-        ],
+    let node = |name: &str, n: u8| {
+        Arc::new(Node {
+            name: name.to_owned(),
+            addresses: vec![
+                format!("192.168.1.1{n}").parse().unwrap(),
+                format!("fd00:1::1{n}").parse().unwrap(),
+            ],
+            pod_cidrs: vec![
+                format!("10.244.{n}.0/24").parse().unwrap(),
+                format!("fd00:10:244:{n}::/64").parse().unwrap(),
+            ],
+        })
     };
     Model {
         network: Network {
@@ -58,9 +60,9 @@ pub(crate) fn interfaces() -> Observed {
     Observed { interfaces, peer_routes: peers.map(on_link).into(), ..Observed::default() }
 }
 
-pub(crate) fn route(device: &str, gateway: Option<&str>) -> PeerRoute {
+pub(crate) fn route(device: &str, gateway: Option<&str>) -> Arc<PeerRoute> {
     let gateway = gateway.map(|text| text.parse().unwrap());
-    PeerRoute { hops: [Hop { device: device.to_owned(), gateway }].into(), mtu: None }
+    Arc::new(PeerRoute { hops: [Hop { device: device.to_owned(), gateway }].into(), mtu: None })
 }
 
 pub(crate) fn link(name: &str, ifindex: u32, mtu: u32, addresses: &[&str]) -> Link {
@@ -128,8 +130,11 @@ pub(crate) fn change(state: &mut State, action: &Action) {
                 state.pods.remove(&key);
             }
         }
-        Action::PutNode { prefix, entry } => drop(state.nodes.insert(prefix, entry)),
-        Action::RemoveNode { prefix } => drop(state.nodes.remove(&prefix)),
+        Action::PutNodes(rows) => state.nodes = state.nodes.iter().chain(rows.iter()).collect(),
+        Action::RemoveNodes(prefixes) => {
+            let rest = state.nodes.iter().filter(|(prefix, _)| !prefixes.contains(prefix));
+            state.nodes = rest.collect();
+        }
     }
 }
 
@@ -239,8 +244,8 @@ impl Inner {
             | Action::PutConfig(_)
             | Action::PutPod { .. }
             | Action::RemovePod { .. }
-            | Action::PutNode { .. }
-            | Action::RemoveNode { .. } => return Ok(()),
+            | Action::PutNodes(_)
+            | Action::RemoveNodes(_) => return Ok(()),
         };
         match self.observed.interfaces.contains_key(needs) {
             true => Ok(()),
@@ -267,7 +272,7 @@ impl Kernel for FakeKernel {
         &mut self,
         peers: &BTreeMap<IpAddr, IpAddr>,
         _: &BTreeMap<String, Link>,
-    ) -> Result<BTreeMap<IpAddr, PeerRoute>, KernelError> {
+    ) -> Result<PeerRoutes, KernelError> {
         let mut routes = self.lock().observed.peer_routes.clone();
         routes.retain(|peer, _| peers.contains_key(peer));
         Ok(routes)

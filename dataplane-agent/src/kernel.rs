@@ -4,16 +4,19 @@
 
 mod aggregates;
 pub mod live;
+mod node_table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cni_shim::names::{Hook, network_of_alias};
-use dataplane_core::abi::{Addr, Config, Mac, NodeEntry, PodEntry, Stats};
+use dataplane_core::abi::{Addr, Config, Mac, PodEntry, Stats};
 use ipnet::IpNet;
 
 pub(crate) use self::aggregates::changed_aggregates;
 pub use self::aggregates::{AGGREGATE_MAX, Aggregates, AllRaised, LEGACY_MAX, Raised};
+pub use self::node_table::NodeTable;
 use crate::model::{Attached, is_pod_interface};
 
 /// The device between the host stack and the pods.
@@ -54,7 +57,7 @@ pub struct State {
     /// `pw_pods`.
     pub pods: BTreeMap<AddrKey, PodEntry>,
     /// `pw_nodes`.
-    pub nodes: BTreeMap<IpNet, NodeEntry>,
+    pub nodes: NodeTable,
 }
 
 /// A device that we make.
@@ -182,13 +185,16 @@ pub enum Medium {
 }
 
 /// The kernel's way to an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerRoute {
     /// All that the route may use; never empty.
     pub hops: BTreeSet<Hop>,
     /// The route's own MTU.
     pub mtu: Option<u32>,
 }
+
+/// The ways to addresses. Thousands of nodes are behind few routers: their ways are in memory once.
+pub type PeerRoutes = BTreeMap<IpAddr, Arc<PeerRoute>>;
 
 /// Where a route leads next.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,7 +242,7 @@ pub struct Observed {
     /// Neighbours with a MAC that somebody wrote down for good.
     pub fixed_neighbours: BTreeSet<Neighbour>,
     /// The ways to the addresses that were asked for; one that is missing has none.
-    pub peer_routes: BTreeMap<IpAddr, PeerRoute>,
+    pub peer_routes: PeerRoutes,
     /// Parts of the state that could not be looked at, by the kind of their actions, and why not:
     /// what is empty there is not known to be missing.
     pub unknown: BTreeMap<&'static str, String>,
@@ -256,7 +262,8 @@ impl Observed {
     }
 }
 
-/// One step towards the wanted state. Each can be repeated, and each fails alone.
+/// One step towards the wanted state. Each can be repeated, and each fails alone. Entries of `pw_nodes` are
+/// changed many at once.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names and types of the fields say it: see State")]
 pub enum Action {
@@ -311,13 +318,10 @@ pub enum Action {
         address: Addr,
         generation: u64,
     },
-    PutNode {
-        prefix: IpNet,
-        entry: NodeEntry,
-    },
-    RemoveNode {
-        prefix: IpNet,
-    },
+    /// Each of them, though one may fail.
+    PutNodes(NodeTable),
+    /// Likewise.
+    RemoveNodes(Vec<IpNet>),
 }
 
 /// What the agent needs from the kernel. `kernel::live` has the real one, tests a fake.
@@ -339,7 +343,7 @@ pub trait Kernel {
         &mut self,
         peers: &BTreeMap<IpAddr, IpAddr>,
         interfaces: &BTreeMap<String, Link>,
-    ) -> impl Future<Output = Result<BTreeMap<IpAddr, PeerRoute>, KernelError>> + Send;
+    ) -> impl Future<Output = Result<PeerRoutes, KernelError>> + Send;
 
     /// Does one step.
     ///

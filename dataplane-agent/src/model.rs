@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cni_shim::delegation::Delegation;
 use cni_shim::names::Attachment;
@@ -20,7 +21,7 @@ pub struct Model {
     /// Name of this node.
     pub own_name: String,
     /// All nodes, this one among them, in the order of the node file.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Arc<Node>>,
     /// Interfaces of pods, by the name of their host side.
     pub attachments: BTreeMap<String, Attached>,
     /// Interfaces whose attachment file is lost or unreadable, with the entries that the map still has.
@@ -36,19 +37,19 @@ pub struct Model {
 impl Model {
     /// This node. Node sets without it are refused before they get here.
     pub fn own(&self) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.name == self.own_name)
+        self.nodes.iter().map(AsRef::as_ref).find(|node: &&Node| node.name == self.own_name)
     }
 
     /// The other nodes.
     pub fn peers(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(|node| node.name != self.own_name)
+        self.nodes.iter().map(AsRef::as_ref).filter(|node: &&Node| node.name != self.own_name)
     }
 
     /// The pod networks of the cluster: as the operator said, else all that the nodes have.
     pub fn cluster_cidrs(&self) -> Vec<IpNet> {
         if self.network.cluster_cidrs.is_empty() {
             let all: Vec<IpNet> =
-                self.nodes.iter().flat_map(|node| node.pod_cidrs.clone()).collect();
+                self.nodes.iter().flat_map(|node| node.pod_cidrs.iter().copied()).collect();
             IpNet::aggregate(&all)
         } else {
             self.network.cluster_cidrs.clone()

@@ -3,19 +3,21 @@
 
 pub mod follow;
 pub mod kubernetes;
+mod pieces;
 pub mod source;
 mod validate;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use self::pieces::NodeFile;
 pub(crate) use self::validate::cidr_fault;
+use self::validate::{Spot, check, check_alone};
 use crate::model::{Network, Node};
 
 /// One mistake in a large file may have thousands of consequences.
@@ -62,32 +64,16 @@ pub struct Fault {
     pub what: String,
 }
 
-/// Reads and checks a node file.
-///
-/// # Errors
-/// When it cannot be read, is not a node file, or its nodes contradict each other or the settings.
-pub fn read(file: &Path, own_name: &str, network: &Network) -> Result<Vec<Node>, NodeFileError> {
-    let text = std::fs::read_to_string(file).map_err(|error| NodeFileError {
-        file: file.to_owned(),
-        faults: vec![Fault {
-            line: None,
-            field: String::new(),
-            what: format!("cannot be read: {error}; name an existing file in --nodes-file"),
-        }],
-    })?;
-    parse(file, &text, own_name, network)
-}
-
 /// Checks the text of a node file.
 ///
 /// # Errors
-/// As [`read`].
+/// When it is not a node file, or its nodes contradict each other or the settings.
 pub fn parse(
     file: &Path,
     text: &str,
     own_name: &str,
     network: &Network,
-) -> Result<Vec<Node>, NodeFileError> {
+) -> Result<Vec<Arc<Node>>, NodeFileError> {
     let result = match toml::from_str::<RawFile>(text) {
         Ok(raw) => resolve(text, raw, own_name, network),
         Err(error) => Err(vec![syntax_fault(text, &error)]),
@@ -113,25 +99,24 @@ struct RawNode {
     pod_cidrs: Spanned<Vec<Spanned<String>>>,
 }
 
-/// A value with the place where it stands.
+/// Where the parts of a node stand that are well formed.
+struct Places {
+    name: Place,
+    addresses: Vec<Place>,
+    pod_cidrs: Vec<Place>,
+}
+
+/// A line, and the field there.
 #[derive(Clone, Debug)]
-struct Placed<T> {
-    value: T,
+struct Place {
     line: usize,
     field: String,
 }
 
-impl<T> Placed<T> {
+impl Place {
     fn fault(&self, what: impl Into<String>) -> Fault {
         Fault { line: Some(self.line), field: self.field.clone(), what: what.into() }
     }
-}
-
-/// A node whose fields are well formed, before it is compared with others.
-struct PlacedNode {
-    name: Placed<String>,
-    addresses: Vec<Placed<IpAddr>>,
-    pod_cidrs: Vec<Placed<IpNet>>,
 }
 
 fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
@@ -164,9 +149,8 @@ impl Lines {
         self.0.partition_point(|end| *end < span.start).saturating_add(1)
     }
 
-    fn place<T>(&self, spanned: Spanned<T>, field: String) -> Placed<T> {
-        let line = self.of_span(&spanned.span());
-        Placed { value: spanned.into_inner(), line, field }
+    fn place<T>(&self, spanned: &Spanned<T>, field: String) -> Place {
+        Place { line: self.of_span(&spanned.span()), field }
     }
 }
 
@@ -175,32 +159,35 @@ fn resolve(
     raw: RawFile,
     own_name: &str,
     network: &Network,
-) -> Result<Vec<Node>, Vec<Fault>> {
+) -> Result<Vec<Arc<Node>>, Vec<Fault>> {
     let lines = Lines::of(text);
     let mut faults = Vec::new();
-    let mut nodes = Vec::new();
+    let (mut nodes, mut places) = (Vec::new(), Vec::new());
     for (at, node) in raw.node.into_iter().enumerate() {
-        nodes.push(PlacedNode {
-            name: lines.place(node.name, format!("node[{at}].name")),
-            addresses: list(&lines, at, "addresses", node.addresses, &mut faults),
-            pod_cidrs: list(&lines, at, "pod_cidrs", node.pod_cidrs, &mut faults),
+        let (addresses, of_addresses) = list(&lines, at, "addresses", node.addresses, &mut faults);
+        let (pod_cidrs, of_cidrs) = list(&lines, at, "pod_cidrs", node.pod_cidrs, &mut faults);
+        places.push(Places {
+            name: lines.place(&node.name, format!("node[{at}].name")),
+            addresses: of_addresses,
+            pod_cidrs: of_cidrs,
         });
+        nodes.push(Arc::new(Node { name: node.name.into_inner(), addresses, pod_cidrs }));
     }
-    validate::check(&nodes, own_name, network, &mut faults);
-    if !faults.is_empty() {
-        return Err(faults);
+    let place = |spot| {
+        let place = match spot {
+            Spot::Name(node) => places.get(node).map(|places| &places.name),
+            Spot::Address(node, at) => places.get(node).and_then(|places| places.addresses.get(at)),
+            Spot::PodCidr(node, at) => places.get(node).and_then(|places| places.pod_cidrs.get(at)),
+        };
+        place.cloned().unwrap_or_else(|| Place { line: 0, field: "node".to_owned() })
+    };
+    // A family may only seem to be missing because its address could not be read.
+    let is_complete = faults.is_empty();
+    for (at, node) in nodes.iter().enumerate() {
+        check_alone(node, network, |spot, what| faults.push(place(spot.of(at)).fault(what)));
     }
-    Ok(nodes.into_iter().map(PlacedNode::into_node).collect())
-}
-
-impl PlacedNode {
-    fn into_node(self) -> Node {
-        Node {
-            name: self.name.value,
-            addresses: self.addresses.into_iter().map(|placed| placed.value).collect(),
-            pod_cidrs: self.pod_cidrs.into_iter().map(|placed| placed.value).collect(),
-        }
-    }
+    check(&nodes, own_name, network, is_complete, &place, &mut faults);
+    if faults.is_empty() { Ok(nodes) } else { Err(faults) }
 }
 
 /// Parses each element of a list; an empty list is a fault.
@@ -210,27 +197,30 @@ fn list<T: std::str::FromStr>(
     name: &str,
     raw: Spanned<Vec<Spanned<String>>>,
     faults: &mut Vec<Fault>,
-) -> Vec<Placed<T>> {
-    let raw = lines.place(raw, format!("node[{node}].{name}"));
+) -> (Vec<T>, Vec<Place>) {
+    let place = lines.place(&raw, format!("node[{node}].{name}"));
     let (example, thing) = match name {
         "addresses" => ("192.168.1.11", "an IP address"),
         _ => ("10.244.1.0/24", "a network with prefix length"),
     };
-    if raw.value.is_empty() {
-        faults.push(raw.fault(format!("is empty: give {thing}, such as \"{example}\"")));
+    if raw.get_ref().is_empty() {
+        faults.push(place.fault(format!("is empty: give {thing}, such as \"{example}\"")));
     }
-    let mut parsed = Vec::new();
-    for (at, element) in raw.value.into_iter().enumerate() {
-        let element = lines.place(element, format!("node[{node}].{name}[{at}]"));
-        match element.value.parse() {
-            Ok(value) => parsed.push(Placed { value, line: element.line, field: element.field }),
-            Err(_) => faults.push(element.fault(format!(
+    let (mut parsed, mut places) = (Vec::new(), Vec::new());
+    for (at, element) in raw.into_inner().into_iter().enumerate() {
+        let place = lines.place(&element, format!("node[{node}].{name}[{at}]"));
+        match element.get_ref().parse() {
+            Ok(value) => {
+                parsed.push(value);
+                places.push(place);
+            }
+            Err(_) => faults.push(place.fault(format!(
                 "\"{}\" is not {thing}: write it as in \"{example}\"",
-                element.value
+                element.get_ref()
             ))),
         }
     }
-    parsed
+    (parsed, places)
 }
 
 #[cfg(test)]

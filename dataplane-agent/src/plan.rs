@@ -1,8 +1,12 @@
 //! Compares the state that is there with the one that should be. Pure.
 
 use dataplane_core::abi::Addr;
+use ipnet::IpNet;
 
 use crate::kernel::{Action, AddrKey, LinkHook, State};
+
+/// Of one action; a step has its time limit.
+const NODES_AT_ONCE: usize = 4096;
 
 /// The steps from `observed` to `wanted`, in an order that never breaks what works: what others stand
 /// on comes first (devices before addresses, maps before the programs that read them), and removals
@@ -35,10 +39,9 @@ fn puts(observed: &State, wanted: &State) -> Vec<Action> {
         .extend(wanted.addresses.difference(&observed.addresses).copied().map(Action::AddAddress));
     let neighbours = wanted.neighbours.difference(&observed.neighbours).cloned();
     actions.extend(neighbours.map(Action::PutNeighbour));
-    for (prefix, entry) in &wanted.nodes {
-        if observed.nodes.get(prefix) != Some(entry) {
-            actions.push(Action::PutNode { prefix: *prefix, entry: *entry });
-        }
+    let mut nodes = wanted.nodes.beyond(&observed.nodes).peekable();
+    while nodes.peek().is_some() {
+        actions.push(Action::PutNodes(nodes.by_ref().take(NODES_AT_ONCE).collect()));
     }
     for (key, entry) in &wanted.pods {
         if observed.pods.get(key) != Some(entry) {
@@ -72,8 +75,9 @@ fn removals(observed: &State, wanted: &State) -> Vec<Action> {
     for (key, entry) in observed.pods.iter().filter(|(key, _)| !wanted.pods.contains_key(*key)) {
         actions.push(Action::RemovePod { address: Addr::from(*key), generation: entry.generation });
     }
-    for prefix in observed.nodes.keys().filter(|key| !wanted.nodes.contains_key(*key)) {
-        actions.push(Action::RemoveNode { prefix: *prefix });
+    let mut nodes = observed.nodes.prefixes_beyond(&wanted.nodes).peekable();
+    while nodes.peek().is_some() {
+        actions.push(Action::RemoveNodes(nodes.by_ref().take(NODES_AT_ONCE).collect()));
     }
     let neighbours = observed.neighbours.difference(&wanted.neighbours).cloned();
     actions.extend(neighbours.map(Action::RemoveNeighbour));
@@ -137,14 +141,18 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Attach { .. } | Action::Detach { .. } => "link",
         Action::PutConfig(_) => "config",
         Action::PutPod { .. } | Action::RemovePod { .. } => "pod",
-        Action::PutNode { .. } | Action::RemoveNode { .. } => "node",
+        Action::PutNodes(_) | Action::RemoveNodes(_) => "node",
     }
 }
 
-/// Whether `action` undoes what somebody else did: what it is about was wanted just so when all was
+/// How much of `action` undoes what somebody else did: what it is about was wanted just so when all was
 /// well the last time (`before`), and still is.
-pub fn is_drift(action: &Action, before: &State, wanted: &State) -> bool {
-    match action {
+pub fn drift(action: &Action, before: &State, wanted: &State) -> u64 {
+    let is_drift = match action {
+        Action::PutNodes(rows) => {
+            return count(rows.iter().map(|(prefix, _)| prefix), before, wanted);
+        }
+        Action::RemoveNodes(prefixes) => return count(prefixes.iter().copied(), before, wanted),
         Action::PutDevice { name, .. } | Action::RemoveDevice { name } => {
             before.devices.get(name) == wanted.devices.get(name)
         }
@@ -170,10 +178,13 @@ pub fn is_drift(action: &Action, before: &State, wanted: &State) -> bool {
             let key = AddrKey::from(*address);
             before.pods.get(&key) == wanted.pods.get(&key)
         }
-        Action::PutNode { prefix, .. } | Action::RemoveNode { prefix } => {
-            before.nodes.get(prefix) == wanted.nodes.get(prefix)
-        }
-    }
+    };
+    u64::from(is_drift)
+}
+
+/// How many of these entries were wanted just so before.
+fn count(prefixes: impl Iterator<Item = IpNet>, before: &State, wanted: &State) -> u64 {
+    prefixes.filter(|prefix| before.nodes.get(prefix) == wanted.nodes.get(prefix)).count() as u64
 }
 
 /// The object of an action, for the log.
@@ -203,9 +214,16 @@ pub fn describe(action: &Action) -> String {
         Action::PutPod { address, .. } | Action::RemovePod { address, .. } => {
             format!("entry {} of pw_pods", address.to_ip())
         }
-        Action::PutNode { prefix, .. } | Action::RemoveNode { prefix } => {
-            format!("entry {prefix} of pw_nodes")
-        }
+        Action::PutNodes(rows) => entries(rows.len(), rows.iter().next().map(|(first, _)| first)),
+        Action::RemoveNodes(prefixes) => entries(prefixes.len(), prefixes.first().copied()),
+    }
+}
+
+fn entries(count: usize, first: Option<IpNet>) -> String {
+    let first = first.map(|first| first.to_string()).unwrap_or_default();
+    match count.saturating_sub(1) {
+        0 => format!("entry {first} of pw_nodes"),
+        more => format!("entry {first} of pw_nodes and {more} more"),
     }
 }
 

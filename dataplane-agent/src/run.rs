@@ -34,7 +34,7 @@ pub async fn run(settings: Settings) -> Result<()> {
 
     let Settings { node_name, nodes, around, expedite, .. } = settings;
     let install = Install::new(around.install.clone(), &around.socket)?;
-    let source = nodes.open(&node_name, &around.network).await?;
+    let mut source = nodes.open(&node_name, &around.network).await?;
     preflight(&around.bpffs)?;
     let (tell_big_tcp, big_tcp) = watch::channel(BigTcp::default());
     let presence =
@@ -54,12 +54,11 @@ pub async fn run(settings: Settings) -> Result<()> {
     let kernel = LiveKernel::open(&around.bpffs, expedite)?.with_sysctls(&around.sysctl_dir);
     monitor.count(kernel.counter_reader()?);
     let events = kernel.watch()?;
-    let network = around.network.clone();
     let setup = Setup {
         model: Model {
-            network: network.clone(),
+            network: around.network.clone(),
             own_name: node_name.clone(),
-            nodes: source.known.nodes.clone(),
+            nodes: std::mem::take(&mut source.known.nodes),
             ..Model::default()
         },
         sourced: Sourced::new(&source.known, &source.origin),
@@ -82,7 +81,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let (stopper, stop) = oneshot::channel();
     let readiness = engine.readiness();
     let installed = tokio::spawn(install.keep(engine.readiness()));
-    let follow = tokio::spawn(source.follow(node_name, network, to_nodes, readiness));
+    let follow = tokio::spawn(source.follow(to_nodes, readiness));
     let mut work = std::pin::pin!(engine.run(Inputs { commands, events, nodes, stop }));
     let mut ended = false;
     tokio::select! {

@@ -162,10 +162,10 @@ pub struct WayStatus {
     pub mtu: u32,
 }
 
-impl From<&Peer> for PeerStatus {
-    fn from(peer: &Peer) -> Self {
-        let way = |way: &Way| WayStatus {
-            cidr: way.cidr,
+impl From<&Peer<'_>> for PeerStatus {
+    fn from(peer: &Peer<'_>) -> Self {
+        let way = |(cidr, way): (IpNet, Way)| WayStatus {
+            cidr,
             way: match (way.node, way.tunnel) {
                 (None, _) => "none",
                 (Some(_), true) => "vxlan",
@@ -176,9 +176,9 @@ impl From<&Peer> for PeerStatus {
             mtu: way.mtu,
         };
         Self {
-            name: peer.name.clone(),
-            addresses: peer.addresses.clone(),
-            ways: peer.ways.iter().map(way).collect(),
+            name: peer.node.name.clone(),
+            addresses: peer.node.addresses.clone(),
+            ways: peer.networks().map(way).collect(),
         }
     }
 }

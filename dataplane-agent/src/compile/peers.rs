@@ -7,7 +7,7 @@ use dataplane_core::abi::{Addr, NodeEntry};
 use dataplane_core::outer::{OVERHEAD_IPV4, OVERHEAD_IPV6};
 use ipnet::IpNet;
 
-use crate::kernel::{Hop, Link, Medium, Neighbour, Observed, PeerRoute};
+use crate::kernel::{Hop, Link, Medium, Neighbour, Observed, PeerRoutes};
 use crate::model::{Encapsulation, Model, Node};
 
 /// MTU that is assumed while no uplink is known.
@@ -17,23 +17,32 @@ const MTU_IPV6_MIN: u32 = 1_280;
 /// Nodes that a problem names; of the others it tells the number.
 const NAMED_MAX: usize = 3;
 
-/// Another node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name.
-    pub name: String,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// One per pod network.
-    pub ways: Vec<Way>,
+/// Another node, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Peer<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// To its pod networks of IPv4 and of IPv6, where it has some.
+    ways: [Option<Way>; 2],
 }
 
-/// The way to a pod network of another node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Peer<'_> {
+    /// To each of its pod networks.
+    pub fn networks(&self) -> impl Iterator<Item = (IpNet, Way)> {
+        let [ipv4, ipv6] = self.ways;
+        let way = move |cidr: &IpNet| if matches!(cidr, IpNet::V4(_)) { ipv4 } else { ipv6 };
+        self.node.pod_cidrs.iter().filter_map(move |cidr| Some((*cidr, way(cidr)?)))
+    }
+
+    fn ways(&self) -> impl Iterator<Item = Way> {
+        self.ways.into_iter().flatten()
+    }
+}
+
+/// The way to the pod networks of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// The network.
-    pub cidr: IpNet,
-    /// The node's address at the end of the way; none: nothing leads there.
+    /// The node's address at its end; none: nothing leads there.
     pub node: Option<IpAddr>,
     /// Inside VXLAN.
     pub tunnel: bool,
@@ -60,7 +69,7 @@ pub(super) struct Paths<'a> {
     own: &'a Node,
     uplinks: &'a [&'a Link],
     interfaces: &'a BTreeMap<String, Link>,
-    routes: &'a BTreeMap<IpAddr, PeerRoute>,
+    routes: &'a PeerRoutes,
     limit: Option<u32>,
 }
 
@@ -106,16 +115,16 @@ impl<'a> Paths<'a> {
         }
     }
 
-    pub(super) fn peer(&self, peer: &Node) -> Peer {
-        Peer {
-            name: peer.name.clone(),
-            addresses: peer.addresses.clone(),
-            ways: peer.pod_cidrs.iter().map(|cidr| self.way(peer, cidr)).collect(),
-        }
+    pub(super) fn peer<'b>(&self, node: &'b Node) -> Peer<'b> {
+        let way = |ipv4: bool| {
+            let mut cidrs = node.pod_cidrs.iter();
+            cidrs.any(|cidr| matches!(cidr, IpNet::V4(_)) == ipv4).then(|| self.way(node, ipv4))
+        };
+        Peer { node, ways: [true, false].map(way) }
     }
 
-    fn way(&self, peer: &Node, cidr: &IpNet) -> Way {
-        let direct = peer.address_like(&cidr.addr());
+    fn way(&self, peer: &Node, ipv4: bool) -> Way {
+        let direct = peer.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4);
         let node = match self.encapsulation {
             Encapsulation::Direct => direct,
             Encapsulation::Vxlan => None,
@@ -123,11 +132,11 @@ impl<'a> Paths<'a> {
         };
         if node.is_some() || self.encapsulation == Encapsulation::Direct {
             let mtu = node.map_or_else(|| self.uplink_mtu(), |node| self.underlay_mtu(&node));
-            return Way { cidr: *cidr, node, tunnel: false, mtu };
+            return Way { node, tunnel: false, mtu };
         }
         let node = self.outer_address(peer);
         let mtu = node.map_or_else(|| self.tunnel_mtu(), |node| self.mtu_inside(&node));
-        Way { cidr: *cidr, node, tunnel: true, mtu }
+        Way { node, tunnel: true, mtu }
     }
 
     /// Whether packets for the address leave by an uplink that brings the answers, past no router.
@@ -188,7 +197,12 @@ impl<'a> Paths<'a> {
         };
         for peer in model.peers() {
             let outer = if is_direct { None } else { self.outer_address(peer) };
-            let direct = peer.pod_cidrs.iter().filter_map(|cidr| peer.address_like(&cidr.addr()));
+            let families = [true, false].into_iter().filter(|ipv4| {
+                peer.pod_cidrs.iter().any(|cidr| matches!(cidr, IpNet::V4(_)) == *ipv4)
+            });
+            let direct = families.filter_map(|ipv4| {
+                peer.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
+            });
             let ends: Vec<IpAddr> =
                 if is_direct { direct.collect() } else { outer.into_iter().collect() };
             for end in ends {
@@ -210,13 +224,13 @@ impl<'a> Paths<'a> {
     /// down: direct packets, and tunnel packets over IPv4.
     pub(super) fn neighbours(
         &self,
-        peers: &[Peer],
+        peers: &[Peer<'_>],
         fixed: &BTreeSet<Neighbour>,
     ) -> BTreeSet<Neighbour> {
         let can_resolve = |name: &str| {
             self.interfaces.get(name).is_some_and(|link| link.up && link.medium == Medium::Ethernet)
         };
-        let ways = peers.iter().flat_map(|peer| &peer.ways);
+        let ways = peers.iter().flat_map(Peer::ways);
         let nodes = ways.filter_map(|way| way.node.filter(|node| !way.tunnel || node.is_ipv4()));
         let mut neighbours = BTreeSet::new();
         for node in nodes {
@@ -230,7 +244,7 @@ impl<'a> Paths<'a> {
         neighbours
     }
 
-    pub(super) fn problems(&self, peers: &[Peer]) -> Vec<String> {
+    pub(super) fn problems(&self, peers: &[Peer<'_>]) -> Vec<String> {
         let mut problems = Vec::new();
         let found = self.uplinks.iter().map(|link| link.mtu).min();
         if let (Some(limit), Some(found)) = (self.limit, found)
@@ -248,11 +262,12 @@ impl<'a> Paths<'a> {
         problems
     }
 
-    fn unreachable(&self, peers: &[Peer]) -> Option<String> {
-        let is_lost = |peer: &&Peer| {
-            peer.ways.iter().filter_map(|way| way.node).any(|node| !self.routes.contains_key(&node))
+    fn unreachable(&self, peers: &[Peer<'_>]) -> Option<String> {
+        let is_lost = |peer: &&Peer<'_>| {
+            peer.ways().filter_map(|way| way.node).any(|node| !self.routes.contains_key(&node))
         };
-        let lost: BTreeSet<&str> = peers.iter().filter(is_lost).map(|p| p.name.as_str()).collect();
+        let lost: BTreeSet<&str> =
+            peers.iter().filter(is_lost).map(|peer| peer.node.name.as_str()).collect();
         (!lost.is_empty()).then(|| {
             format!(
                 "the kernel has no route to {}: `ip route get ADDRESS from OWN-ADDRESS` with the \
@@ -264,12 +279,12 @@ impl<'a> Paths<'a> {
 
     /// Plain packets of other nodes are taken from the uplinks, and by a program that reads an Ethernet
     /// header.
-    fn direct_problems(&self, peers: &[Peer]) -> Vec<String> {
+    fn direct_problems(&self, peers: &[Peer<'_>]) -> Vec<String> {
         let mut users: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for peer in peers {
-            let nodes = peer.ways.iter().filter_map(|way| way.node);
+            let nodes = peer.ways().filter_map(|way| way.node);
             for hop in nodes.filter_map(|node| self.routes.get(&node)).flat_map(|way| &way.hops) {
-                users.entry(&hop.device).or_default().insert(&peer.name);
+                users.entry(&hop.device).or_default().insert(&peer.node.name);
             }
         }
         let is_bare =

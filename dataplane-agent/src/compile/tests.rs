@@ -1,5 +1,7 @@
 //! From models to states.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::fake;
 use crate::kernel::Neighbour;
@@ -124,7 +126,8 @@ fn the_narrowest_way_decides() {
         [(Encapsulation::Direct, 1_400, 1_400), (Encapsulation::Vxlan, 1_350, 1_350)]
     {
         let (model, mut observed) = with(mode);
-        observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap().mtu = Some(1_400);
+        let route = observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap();
+        Arc::make_mut(route).mtu = Some(1_400);
         let Compiled { state, pod_mtu: found, .. } = compile(&model, &observed);
         assert_eq!(found, pod_mtu);
         assert_eq!(state.nodes[&net("10.244.3.0/24")].mtu, entry_mtu);
@@ -139,7 +142,8 @@ fn every_next_hop_counts() {
     let (model, mut observed) = with(Encapsulation::Auto);
     observed.interfaces.insert("gre1".to_owned(), fake::link("gre1", 3, 1_476, &[]));
     let route = observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap();
-    route.hops.extend(fake::route("gre1", None).hops);
+    let other = fake::route("gre1", None);
+    Arc::make_mut(route).hops.extend(other.hops.iter().cloned());
     let entry = compile(&model, &observed).state.nodes[&net("10.244.3.0/24")];
     assert_eq!((entry.kind, entry.mtu), (NodeEntry::TUNNEL, 1_426));
 }
@@ -147,7 +151,7 @@ fn every_next_hop_counts() {
 #[test]
 fn one_node_with_ipv6_alone_makes_all_pods_narrower() {
     let (mut model, observed) = with(Encapsulation::Vxlan);
-    model.nodes[2].addresses.remove(0);
+    Arc::make_mut(&mut model.nodes[2]).addresses.remove(0);
     let Compiled { state, pod_mtu, .. } = compile(&model, &observed);
     assert_eq!(pod_mtu, 1_430);
     assert_eq!(state.nodes[&net("10.244.2.0/24")].mtu, 1_450);
@@ -161,7 +165,8 @@ fn the_operator_knows_a_narrow_network() {
     model.network.mtu = Some(1_400);
     let Compiled { state, pod_mtu, .. } = compile(&model, &observed);
     assert_eq!((pod_mtu, state.nodes[&net("10.244.2.0/24")].mtu), (1_350, 1_350));
-    observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap().mtu = Some(1_390);
+    let route = observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap();
+    Arc::make_mut(route).mtu = Some(1_390);
     assert_eq!(compile(&model, &observed).pod_mtu, 1_340, "a route says less still");
     model.network.mtu = Some(9_000);
     let compiled = compile(&model, &observed);
@@ -171,7 +176,8 @@ fn the_operator_knows_a_narrow_network() {
     let obstacle = compile(&model, &observed).obstacle.unwrap();
     assert!(obstacle.contains("raise that of --mtu from 1300 to 1330"), "{obstacle}");
     model.network.mtu = None;
-    observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap().mtu = Some(1_300);
+    let route = observed.peer_routes.get_mut(&ip("192.168.1.13")).unwrap();
+    Arc::make_mut(route).mtu = Some(1_300);
     let obstacle = compile(&model, &observed).obstacle.unwrap();
     assert!(obstacle.contains("that of the way to c (192.168.1.13) from 1300"), "{obstacle}");
 }
@@ -198,7 +204,7 @@ fn next_hops_that_programs_use_are_kept_fresh() {
     model.network.encapsulation = Encapsulation::Vxlan;
     assert_eq!(kept(&model, &observed), [router, "eth0 192.168.1.12"]);
     for node in &mut model.nodes {
-        node.addresses.remove(0);
+        Arc::make_mut(node).addresses.remove(0);
     }
     assert!(kept(&model, &observed).is_empty(), "the stack sends tunnel packets over IPv6");
 }
@@ -245,8 +251,8 @@ fn the_host_sends_to_old_pods_what_they_take() {
 #[test]
 fn the_kernel_is_asked_for_the_address_that_packets_carry() {
     let (mut model, observed) = with(Encapsulation::Auto);
-    model.nodes[0].addresses.remove(1);
-    model.nodes[1].addresses.push(ip("192.168.1.99"));
+    Arc::make_mut(&mut model.nodes[0]).addresses.remove(1);
+    Arc::make_mut(&mut model.nodes[1]).addresses.push(ip("192.168.1.99"));
     let from = ip("192.168.1.11");
     let asked = questions(&model, &observed).peers;
     assert_eq!(asked, [(ip("192.168.1.12"), from), (ip("192.168.1.13"), from)].into());
@@ -256,7 +262,7 @@ fn the_kernel_is_asked_for_the_address_that_packets_carry() {
 fn an_ipv6_underlay_costs_more() {
     let (mut model, observed) = with(Encapsulation::Vxlan);
     for node in &mut model.nodes {
-        node.addresses.remove(0);
+        Arc::make_mut(node).addresses.remove(0);
     }
     let Compiled { state, pod_mtu, .. } = compile(&model, &observed);
     assert_eq!(pod_mtu, 1_430);
@@ -315,8 +321,9 @@ fn pods_older_than_the_networks_of_the_node_keep_the_world() {
     observed.interfaces.insert(name.clone(), fake::link(&name, 20, 1_450, &[]));
     model.attachments.insert(name, attached);
     assert_eq!(compile(&model, &observed).problems, Vec::<String>::new());
-    assert!(!compile(&model, &observed).state.nodes.contains_key(&net("10.244.1.5/32")));
-    model.nodes[0].pod_cidrs = vec![net("10.244.7.0/24"), net("fd00:10:244:1::/64")];
+    assert_eq!(compile(&model, &observed).state.nodes.get(&net("10.244.1.5/32")), None);
+    let networks = vec![net("10.244.7.0/24"), net("fd00:10:244:1::/64")];
+    Arc::make_mut(&mut model.nodes[0]).pod_cidrs = networks;
     let Compiled { state, problems, .. } = compile(&model, &observed);
     assert!(state.nft.unwrap().pods.contains(&net("10.244.1.5/32")), "masqueraded and guarded");
     assert_eq!(state.nodes[&net("10.244.1.5/32")].kind, NodeEntry::OWN);

@@ -8,7 +8,7 @@ use super::Engine;
 use crate::compile::{compile, questions};
 use crate::kernel::{Action, Kernel, KernelError, Observed};
 use crate::memory;
-use crate::plan::{describe, is_drift, kind, plan};
+use crate::plan::{describe, drift, kind, plan};
 
 /// Devices come in the first round, what needs their index in the second; the rest is for somebody who
 /// interferes meanwhile.
@@ -39,7 +39,7 @@ impl<K: Kernel> Engine<K> {
                     break;
                 }
             }
-            self.compiled = compile(&self.model, &self.observed);
+            self.compile();
             if !self.compiled.uplinks.is_empty() {
                 self.model.last_uplinks.clone_from(&self.compiled.uplinks);
             }
@@ -72,6 +72,14 @@ impl<K: Kernel> Engine<K> {
         }
         self.fail(failures);
         false
+    }
+
+    /// What is wanted; what has not changed of a large cluster is in memory once.
+    fn compile(&mut self) {
+        let mut compiled = compile(&self.model, &self.observed);
+        compiled.state.nodes.share(&self.compiled.state.nodes);
+        self.compiled = compiled;
+        self.observed.state.nodes.share(&self.compiled.state.nodes);
     }
 
     /// Writes down what uplinks had before they are changed, and tells the plugin what pods get. Where the one fails
@@ -112,7 +120,7 @@ impl<K: Kernel> Engine<K> {
                 return false;
             }
         }
-        self.compiled = compile(&self.model, &self.observed);
+        self.compile();
         let mut actions = plan(&self.observed.state, &self.compiled.state);
         let unknown = &self.observed.unknown;
         actions.retain(|action| {
@@ -168,13 +176,11 @@ impl<K: Kernel> Engine<K> {
     fn record(&mut self, action: &Action) {
         let swept = matches!(action, Action::Detach { interface, .. }
             if self.model.released.contains(interface));
-        let drifted = self
-            .settled
-            .as_ref()
-            .is_some_and(|before| is_drift(action, before, &self.compiled.state));
-        if drifted && !swept {
+        let settled = self.settled.as_ref().filter(|_| !swept);
+        let drifted = settled.map_or(0, |before| drift(action, before, &self.compiled.state));
+        if drifted > 0 {
             let count = self.drift.entry(kind(action)).or_insert(0);
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(drifted);
             tracing::warn!("{} was changed by somebody else: put back", describe(action));
         } else {
             tracing::debug!("{}", describe(action));

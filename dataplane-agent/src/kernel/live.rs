@@ -13,6 +13,7 @@ mod map;
 mod neighbour;
 mod netlink;
 mod nft;
+mod nodes;
 mod peers;
 pub mod preflight;
 pub mod probe;
@@ -39,7 +40,7 @@ use tokio::time::timeout;
 
 use self::error::Context as _;
 use super::{
-    Action, Event, Kernel, KernelError, Link, Observed, PeerRoute, Questions, ReadCounters, State,
+    Action, Event, Kernel, KernelError, Link, Observed, PeerRoutes, Questions, ReadCounters, State,
     changed_aggregates,
 };
 
@@ -61,7 +62,7 @@ pub struct LiveKernel {
     links: link::Links,
     netlink: netlink::Netlink,
     nft: nft::Nft,
-    peers: peers::PeerRoutes,
+    peers: peers::Asked,
     sysctls: sysctl::Sysctls,
     /// Whether grace periods are expedited where one of its steps waits for some.
     expedite: bool,
@@ -95,7 +96,7 @@ impl LiveKernel {
             links: link::Links::new(pins),
             netlink,
             nft: nft::Nft::default(),
-            peers: peers::PeerRoutes::default(),
+            peers: peers::Asked::default(),
             sysctls: sysctl::Sysctls(SYSCTLS.into()),
             expedite,
         })
@@ -192,7 +193,7 @@ impl Kernel for LiveKernel {
         &mut self,
         peers: &BTreeMap<IpAddr, IpAddr>,
         interfaces: &BTreeMap<String, Link>,
-    ) -> Result<BTreeMap<IpAddr, PeerRoute>, KernelError> {
+    ) -> Result<PeerRoutes, KernelError> {
         // What is in doubt is asked again, and said, at the next look.
         self.peers.look(peers, interfaces).await.map(|(routes, _)| routes)
     }
@@ -228,8 +229,8 @@ impl Kernel for LiveKernel {
             Action::RemovePod { address, generation } => {
                 self.bpf.maps.remove_pod(*address, *generation)
             }
-            Action::PutNode { prefix, entry } => self.bpf.maps.put_node(*prefix, entry),
-            Action::RemoveNode { prefix } => self.bpf.maps.remove_node(*prefix),
+            Action::PutNodes(rows) => self.bpf.maps.put_nodes(rows),
+            Action::RemoveNodes(prefixes) => self.bpf.maps.remove_nodes(prefixes),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Where nodes come from: one shape for all sources.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
 use super::kubernetes::{self, Kubernetes};
-use super::{NodeFileError, follow, read};
+use super::{NodeFile, NodeFileError, follow};
 use crate::model::{Network, Node};
 
 /// What the operator chose as source.
@@ -29,8 +30,8 @@ pub enum News {
     Trouble(String),
 }
 
-impl From<Result<Vec<Node>, NodeFileError>> for News {
-    fn from(read: Result<Vec<Node>, NodeFileError>) -> Self {
+impl From<Result<Vec<Arc<Node>>, NodeFileError>> for News {
+    fn from(read: Result<Vec<Arc<Node>>, NodeFileError>) -> Self {
         match read {
             Ok(nodes) => Self::Nodes(Known { nodes, ..Known::default() }),
             Err(error) => Self::Trouble(format!("{error}; the last good content stays in use")),
@@ -42,7 +43,7 @@ impl From<Result<Vec<Node>, NodeFileError>> for News {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// Nodes that can be used.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Arc<Node>>,
     /// What is wrong with others.
     pub doubts: Vec<String>,
     /// Why this node can have no new pods yet.
@@ -88,22 +89,16 @@ pub struct Opened {
 
 #[derive(Debug)]
 enum Follower {
-    File(PathBuf),
+    File(Box<NodeFile>),
     Kubernetes(Box<kubernetes::Follower>),
 }
 
 impl Opened {
     /// Tells each change, until the receiver is gone. A source that wants to know whether pods can have a
     /// network here is told so.
-    pub async fn follow(
-        self,
-        own_name: String,
-        network: Network,
-        to: mpsc::Sender<News>,
-        readiness: watch::Receiver<Readiness>,
-    ) {
+    pub async fn follow(self, to: mpsc::Sender<News>, readiness: watch::Receiver<Readiness>) {
         match self.follower {
-            Follower::File(file) => follow::follow(file, own_name, network, to).await,
+            Follower::File(file) => follow::follow(*file, to).await,
             Follower::Kubernetes(follower) => follower.follow(to, readiness).await,
         }
     }
@@ -128,12 +123,13 @@ impl Source {
     pub async fn open(self, own_name: &str, network: &Network) -> Result<Opened, SourceError> {
         match self {
             Self::File(file) => {
-                let nodes = read(&file, own_name, network)?;
                 let name = format!("the node file {}", file.display());
+                let mut file = NodeFile::new(file, own_name.to_owned(), network.clone());
+                let nodes = file.news().transpose()?.unwrap_or_default();
                 Ok(Opened {
                     known: Known { nodes, ..Known::default() },
                     origin: Origin { name, ..Origin::default() },
-                    follower: Follower::File(file),
+                    follower: Follower::File(Box::new(file)),
                 })
             }
             Self::Kubernetes(chosen) => {

@@ -16,7 +16,7 @@ addresses = ["192.168.1.12", "fd00:1::12"]
 pod_cidrs = ["10.244.2.0/24", "fd00:10:244:2::/64"]
 "#;
 
-fn parse_with(text: &str, network: &Network) -> Result<Vec<Node>, String> {
+fn parse_with(text: &str, network: &Network) -> Result<Vec<Arc<Node>>, String> {
     parse(Path::new("nodes.toml"), text, "a", network).map_err(|error| error.to_string())
 }
 
@@ -85,7 +85,8 @@ fn bad_files_say_what_where_and_what_to_do() {
 fn an_empty_file_and_a_missing_file() {
     let error = parse_with("", &direct()).unwrap_err();
     assert!(error.contains("nodes in the file: none"), "{error}");
-    let error = read(Path::new("/nonexistent/nodes"), "a", &direct()).unwrap_err().to_string();
+    let mut missing = NodeFile::new("/nonexistent/nodes".into(), "a".to_owned(), direct());
+    let error = missing.news().unwrap().unwrap_err().to_string();
     assert!(error.starts_with("/nonexistent/nodes: cannot be read"), "{error}");
 }
 

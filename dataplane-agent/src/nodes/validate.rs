@@ -1,45 +1,77 @@
 //! What must hold between the nodes of a file, and between them and the settings.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use ipnet::IpNet;
 
-use super::{Fault, Placed, PlacedNode};
-use crate::model::{Encapsulation, Network};
+use super::{Fault, Place};
+use crate::model::{Encapsulation, Network, Node};
 
-/// Adds what is wrong to `faults`.
+/// What a fault is about, by the numbers of the node and of the element.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot {
+    Name(usize),
+    Address(usize, usize),
+    PodCidr(usize, usize),
+}
+
+/// An element of a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Address(usize),
+    PodCidr(usize),
+}
+
+impl Part {
+    /// Of the node with this number.
+    pub(super) fn of(self, node: usize) -> Spot {
+        match self {
+            Self::Address(at) => Spot::Address(node, at),
+            Self::PodCidr(at) => Spot::PodCidr(node, at),
+        }
+    }
+}
+
+/// Tells what is wrong with a node, whatever the others are.
+pub(super) fn check_alone(node: &Node, network: &Network, mut tell: impl FnMut(Part, String)) {
+    for (at, address) in node.addresses.iter().enumerate() {
+        if let Some(what) = address_fault(address) {
+            tell(Part::Address(at), what);
+        }
+    }
+    for (at, cidr) in node.pod_cidrs.iter().enumerate() {
+        for what in cidr_fault(cidr).into_iter().chain(outside_fault(cidr, network)) {
+            tell(Part::PodCidr(at), what);
+        }
+    }
+}
+
+/// Adds what is wrong between nodes to `faults`. They are not complete where something could not be read.
 pub(super) fn check(
-    nodes: &[PlacedNode],
+    nodes: &[Arc<Node>],
     own_name: &str,
     network: &Network,
+    are_complete: bool,
+    place: &dyn Fn(Spot) -> Place,
     faults: &mut Vec<Fault>,
 ) {
-    // A family may only seem to be missing because its address could not be read.
-    let complete = faults.is_empty();
-    names(nodes, own_name, faults);
-    for address in nodes.iter().flat_map(|node| &node.addresses) {
-        faults.extend(address_fault(&address.value).map(|what| address.fault(what)));
-    }
-    for cidr in nodes.iter().flat_map(|node| &node.pod_cidrs) {
-        faults.extend(cidr_fault(&cidr.value).map(|what| cidr.fault(what)));
-        faults.extend(outside_fault(&cidr.value, network).map(|what| cidr.fault(what)));
-    }
-    twice(nodes, faults);
-    overlaps(nodes, faults);
-    addresses_among_pods(nodes, network, faults);
-    if complete {
-        families(nodes, own_name, network, faults);
+    let mut check = Check { nodes, place, faults };
+    check.names(own_name);
+    check.twice();
+    let claims = check.overlaps();
+    check.addresses_among_pods(&claims, network);
+    if are_complete {
+        check.families(own_name, network);
     }
 }
 
 /// What is wrong with a network of pods by itself.
 pub(crate) fn cidr_fault(cidr: &IpNet) -> Option<String> {
     let IpNet::V6(v6) = cidr else { return range_fault(cidr, 30) };
-    let mapped = "::ffff:0:0/96"
-        .parse()
-        .is_ok_and(|m: ipnet::Ipv6Net| m.contains(&v6.network()) || v6.contains(&m.network()));
-    if mapped {
+    let mapped = ipnet::Ipv6Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96);
+    if mapped.contains(&v6.network()) || v6.contains(&mapped.network()) {
         return Some(format!(
             "{cidr} covers IPv4-mapped addresses (::ffff:0:0/96), which stand for IPv4 here: \
              write the IPv4 network itself"
@@ -59,14 +91,17 @@ fn range_fault(cidr: &IpNet, longest: u8) -> Option<String> {
              at least a /{longest}"
         ));
     }
+    SPECIAL.iter().find(|special| overlap(special, cidr)).map(|special| {
+        format!("{cidr} overlaps {special}, which pods cannot use: choose a private network")
+    })
+}
+
+static SPECIAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"]
         .iter()
-        .filter_map(|special| special.parse::<IpNet>().ok())
-        .find(|special| overlap(special, cidr))
-        .map(|special| {
-            format!("{cidr} overlaps {special}, which pods cannot use: choose a private network")
-        })
-}
+        .filter_map(|special| special.parse().ok())
+        .collect()
+});
 
 pub(super) fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
@@ -101,131 +136,205 @@ pub(super) fn outside_fault(cidr: &IpNet, network: &Network) -> Option<String> {
     ))
 }
 
-fn names(nodes: &[PlacedNode], own_name: &str, faults: &mut Vec<Fault>) {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    for Placed { value, line, field } in nodes.iter().map(|node| &node.name) {
-        let fault = |what| Fault { line: Some(*line), field: field.clone(), what };
-        if value.is_empty() {
-            faults.push(fault("is empty: give the node a name".to_owned()));
-        } else if let Some(first) = seen.insert(value, *line) {
-            let what = format!("\"{value}\" is also the name of the node at line {first}");
-            faults.push(fault(format!("{what}: each node has a name of its own")));
+/// A pod network, in the order of their starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    is_ipv6: bool,
+    start: [u64; 2],
+    bits: u8,
+    node: u32,
+    at: u32,
+}
+
+struct Check<'a> {
+    nodes: &'a [Arc<Node>],
+    place: &'a dyn Fn(Spot) -> Place,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Check<'a> {
+    fn add(&mut self, spot: Spot, what: impl Into<String>) {
+        self.faults.push((self.place)(spot).fault(what));
+    }
+
+    fn line(&self, spot: Spot) -> usize {
+        (self.place)(spot).line
+    }
+
+    fn names(&mut self, own_name: &str) {
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let name = &node.name;
+            if name.is_empty() {
+                self.add(Spot::Name(at), "is empty: give the node a name");
+            } else if let Some(first) = seen.insert(name, at) {
+                let line = self.line(Spot::Name(first));
+                let what = format!("\"{name}\" is also the name of the node at line {line}");
+                self.add(Spot::Name(at), format!("{what}: each node has a name of its own"));
+            }
+        }
+        if !seen.contains_key(own_name) {
+            let mut known: Vec<&str> = seen.keys().copied().take(20).collect();
+            known.sort_unstable();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            self.faults.push(Fault {
+                line: None,
+                field: "node".to_owned(),
+                what: format!(
+                    "no node is called \"{own_name}\", as this one is (nodes in the file: {known}): \
+                     add it, or correct --node-name"
+                ),
+            });
         }
     }
-    if !seen.contains_key(own_name) {
-        let mut known: Vec<&str> = seen.keys().copied().take(20).collect();
-        known.sort_unstable();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        faults.push(Fault {
-            line: None,
-            field: "node".to_owned(),
-            what: format!(
-                "no node is called \"{own_name}\", as this one is (nodes in the file: {known}): \
-                 add it, or correct --node-name"
-            ),
+
+    fn twice(&mut self) {
+        let mut seen: HashMap<IpAddr, (usize, usize)> = HashMap::new();
+        for (number, node) in self.nodes.iter().enumerate() {
+            for (at, address) in node.addresses.iter().enumerate() {
+                let Some((owner, of_owner)) = seen.insert(*address, (number, at)) else { continue };
+                let name = self.nodes.get(owner).map(|node| node.name.as_str()).unwrap_or_default();
+                let line = self.line(Spot::Address(owner, of_owner));
+                let what = format!("{address} is also an address of \"{name}\" at line {line}");
+                let spot = Spot::Address(number, at);
+                self.add(spot, format!("{what}: an address belongs to one node"));
+            }
+        }
+    }
+
+    /// Sorted by start, a network can only overlap one that began before it and has not ended. Returns those
+    /// that overlap none before them.
+    fn overlaps(&mut self) -> Vec<Claim> {
+        let mut claims = self.claims();
+        let mut outer: Option<Claim> = None;
+        claims.retain(|claim| {
+            let before = outer.and_then(|outer| Some((outer, self.cidr(&outer)?)));
+            let (Some((other, theirs)), Some(cidr)) = (before, self.cidr(claim)) else {
+                outer = Some(*claim);
+                return true;
+            };
+            if !overlap(&theirs.0, &cidr.0) {
+                outer = Some(*claim);
+                return true;
+            }
+            let line = self.line(Spot::PodCidr(other.node as usize, other.at as usize));
+            let what = format!(
+                "{} of \"{}\" overlaps {} of \"{}\" at line {line}: \
+                 give each node networks of its own",
+                cidr.0, cidr.1, theirs.0, theirs.1
+            );
+            self.add(Spot::PodCidr(claim.node as usize, claim.at as usize), what);
+            false
         });
+        claims
     }
-}
 
-fn twice(nodes: &[PlacedNode], faults: &mut Vec<Fault>) {
-    let mut seen: HashMap<IpAddr, (usize, &str)> = HashMap::new();
-    for node in nodes {
-        for address in &node.addresses {
-            let owner = (address.line, node.name.value.as_str());
-            if let Some((line, name)) = seen.insert(address.value, owner) {
-                faults.push(address.fault(format!(
-                    "{} is also an address of \"{name}\" at line {line}: \
-                     an address belongs to one node",
-                    address.value
-                )));
+    fn claims(&self) -> Vec<Claim> {
+        let count = self.nodes.iter().map(|node| node.pod_cidrs.len()).sum();
+        let mut claims = Vec::with_capacity(count);
+        for (node, cidrs) in (0..).zip(self.nodes.iter().map(|node| &node.pod_cidrs)) {
+            claims.extend((0..).zip(cidrs).map(|(at, cidr)| Claim {
+                is_ipv6: matches!(cidr, IpNet::V6(_)),
+                start: halves(cidr.network()),
+                bits: cidr.prefix_len(),
+                node,
+                at,
+            }));
+        }
+        claims.sort_unstable();
+        claims
+    }
+
+    /// The network, and the name of its node.
+    fn cidr(&self, claim: &Claim) -> Option<(IpNet, &'a str)> {
+        let node = self.nodes.get(claim.node as usize)?;
+        Some((*node.pod_cidrs.get(claim.at as usize)?, &node.name))
+    }
+
+    fn addresses_among_pods(&mut self, claims: &[Claim], network: &Network) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for (at, address) in node.addresses.iter().enumerate() {
+                let of_cluster = network.cluster_cidrs.iter().find(|cidr| cidr.contains(address));
+                // Sorted and disjoint: only the last that starts at or before it can match.
+                let key = (address.is_ipv6(), halves(*address));
+                let behind = claims.partition_point(|claim| (claim.is_ipv6, claim.start) <= key);
+                let before = behind.checked_sub(1).and_then(|at| self.cidr(claims.get(at)?));
+                let of_node = before.map(|(cidr, _)| cidr).filter(|cidr| cidr.contains(address));
+                if let Some(cidr) = of_cluster.copied().or(of_node) {
+                    let what = format!(
+                        "{address} lies inside the pod network {cidr}: \
+                         a node's own address must be outside all pod networks"
+                    );
+                    self.add(Spot::Address(number, at), what);
+                }
+            }
+        }
+    }
+
+    /// Each node needs pools of the same families, and an address that leads to them.
+    fn families(&mut self, own_name: &str, network: &Network) {
+        let name = |ipv4: bool| if ipv4 { "IPv4" } else { "IPv6" };
+        let all = self.nodes.iter().map(|node| pool_families(node));
+        let all = all.fold([false; 2], |all, has| [all[0] || has[0], all[1] || has[1]]);
+        let own = self.nodes.iter().find(|node| node.name == own_name);
+        let own = own.map(|node| address_families(node));
+        for (at, node) in self.nodes.iter().enumerate() {
+            let (pools, addresses) = (pool_families(node), address_families(node));
+            if pools == [false; 2] || addresses == [false; 2] {
+                continue;
+            }
+            for ipv4 in beyond(all, pools) {
+                let what = format!(
+                    "\"{}\" has no {} pod network while other nodes have one: \
+                     add one to its pod_cidrs, or remove the family everywhere",
+                    node.name,
+                    name(ipv4)
+                );
+                self.add(Spot::Name(at), what);
+            }
+            if network.encapsulation == Encapsulation::Direct {
+                for ipv4 in beyond(pools, addresses) {
+                    let what = format!(
+                        "\"{}\" has an {family} pod network and no {family} address, so in mode direct \
+                         nothing leads there: add an address, or choose --encapsulation vxlan",
+                        node.name,
+                        family = name(ipv4)
+                    );
+                    self.add(Spot::Name(at), what);
+                }
+            } else if own
+                .is_some_and(|own| !own.iter().zip(addresses).any(|(own, has)| *own && has))
+            {
+                let what = format!(
+                    "\"{}\" and this node (\"{own_name}\") have no addresses of the same family: \
+                     add one, or VXLAN cannot connect them",
+                    node.name
+                );
+                self.add(Spot::Name(at), what);
             }
         }
     }
 }
 
-/// Sorted by start, a network can only overlap one that began before it and has not ended.
-fn overlaps(nodes: &[PlacedNode], faults: &mut Vec<Fault>) {
-    let mut all: Vec<(&Placed<IpNet>, &str)> = nodes
-        .iter()
-        .flat_map(|node| node.pod_cidrs.iter().map(|cidr| (cidr, node.name.value.as_str())))
-        .collect();
-    all.sort_by_key(|(cidr, _)| (cidr.value.network(), cidr.value.prefix_len()));
-    let mut outer: Option<(&Placed<IpNet>, &str)> = None;
-    for (cidr, name) in all {
-        match outer {
-            Some((other, owner)) if overlap(&other.value, &cidr.value) => {
-                faults.push(cidr.fault(format!(
-                    "{} of \"{name}\" overlaps {} of \"{owner}\" at line {}: \
-                     give each node networks of its own",
-                    cidr.value, other.value, other.line
-                )));
-            }
-            Some(_) | None => outer = Some((cidr, name)),
-        }
+/// Numbers in the order of the addresses of one family.
+fn halves(ip: IpAddr) -> [u64; 2] {
+    match ip {
+        IpAddr::V4(ip) => [0, u64::from(u32::from(ip))],
+        IpAddr::V6(ip) => [(u128::from(ip) >> 64) as u64, u128::from(ip) as u64],
     }
 }
 
-fn addresses_among_pods(nodes: &[PlacedNode], network: &Network, faults: &mut Vec<Fault>) {
-    let mut cidrs: Vec<IpNet> =
-        nodes.iter().flat_map(|node| node.pod_cidrs.iter().map(|cidr| cidr.value)).collect();
-    cidrs.extend(&network.cluster_cidrs);
-    let cidrs = IpNet::aggregate(&cidrs);
-    for address in nodes.iter().flat_map(|node| &node.addresses) {
-        // Sorted and disjoint after aggregation: only the last that starts at or before it can match.
-        let at = cidrs.partition_point(|cidr| cidr.network() <= address.value);
-        let before = at.checked_sub(1).and_then(|at| cidrs.get(at));
-        if let Some(cidr) = before.filter(|cidr| cidr.contains(&address.value)) {
-            faults.push(address.fault(format!(
-                "{} lies inside the pod network {cidr}: \
-                 a node's own address must be outside all pod networks",
-                address.value
-            )));
-        }
-    }
+/// Whether there are some of IPv6 and of IPv4.
+fn pool_families(node: &Node) -> [bool; 2] {
+    [false, true].map(|ipv4| node.pod_cidrs.iter().any(|cidr| matches!(cidr, IpNet::V4(_)) == ipv4))
 }
 
-/// Each node needs pools of the same families, and an address that leads to them.
-fn families(nodes: &[PlacedNode], own_name: &str, network: &Network, faults: &mut Vec<Fault>) {
-    let family = |ipv4: bool| if ipv4 { "IPv4" } else { "IPv6" };
-    let all: BTreeSet<bool> = nodes.iter().flat_map(pool_families).collect();
-    let own = nodes.iter().find(|node| node.name.value == own_name).map(address_families);
-    for node in nodes {
-        let (pools, addresses) = (pool_families(node), address_families(node));
-        if pools.is_empty() || addresses.is_empty() {
-            continue;
-        }
-        let name = &node.name;
-        for missing in all.difference(&pools) {
-            faults.push(name.fault(format!(
-                "\"{}\" has no {} pod network while other nodes have one: \
-                 add one to its pod_cidrs, or remove the family everywhere",
-                name.value,
-                family(*missing)
-            )));
-        }
-        if network.encapsulation == Encapsulation::Direct {
-            for missing in pools.difference(&addresses) {
-                faults.push(name.fault(format!(
-                    "\"{}\" has an {family} pod network and no {family} address, so in mode direct \
-                     nothing leads there: add an address, or choose --encapsulation vxlan",
-                    name.value,
-                    family = family(*missing)
-                )));
-            }
-        } else if own.as_ref().is_some_and(|own| own.is_disjoint(&addresses)) {
-            faults.push(name.fault(format!(
-                "\"{}\" and this node (\"{own_name}\") have no addresses of the same family: \
-                 add one, or VXLAN cannot connect them",
-                name.value
-            )));
-        }
-    }
+fn address_families(node: &Node) -> [bool; 2] {
+    [false, true].map(|ipv4| node.addresses.iter().any(|address| address.is_ipv4() == ipv4))
 }
 
-fn pool_families(node: &PlacedNode) -> BTreeSet<bool> {
-    node.pod_cidrs.iter().map(|cidr| matches!(cidr.value, IpNet::V4(_))).collect()
-}
-
-fn address_families(node: &PlacedNode) -> BTreeSet<bool> {
-    node.addresses.iter().map(|address| address.value.is_ipv4()).collect()
+/// The families of the one that the other has not; true is IPv4.
+fn beyond(one: [bool; 2], other: [bool; 2]) -> impl Iterator<Item = bool> {
+    let families = [false, true].into_iter().zip(one.into_iter().zip(other));
+    families.filter(|(_, (one, other))| *one && !other).map(|(ipv4, _)| ipv4)
 }

@@ -123,7 +123,7 @@ fn where_the_kernel_forwards_no_larger_packets_ipv6_is_left_out() {
     assert!(left_out.why.contains("wan has an MTU of 1420"), "{}", left_out.why);
     let mut observed = with_uplink(all(SET));
     let mut route = fake::route("eth0", Some("fd00:1::1"));
-    route.mtu = Some(1_480);
+    std::sync::Arc::make_mut(&mut route).mtu = Some(1_480);
     observed.peer_routes.insert(WORLD[1], route);
     let chosen = chosen(&model, &observed);
     assert!(chosen.pods.ipv6.is_none() && chosen.why.contains("MTU of 1480"), "{chosen:?}");

@@ -2,23 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use cni_shim::names::Pins;
-use dataplane_core::abi::address::IPV4_PREFIX_OFFSET;
-use dataplane_core::abi::names::{MAP_CONFIG, MAP_NODES, MAP_PODS, MAP_STATS, NODES_MAX, PODS_MAX};
-use dataplane_core::abi::{Addr, Config, Counter, NodeEntry, PodEntry, Stats};
+use dataplane_core::abi::names::{MAP_CONFIG, MAP_NODES, MAP_PODS, MAP_STATS, PODS_MAX};
+use dataplane_core::abi::{Addr, Config, Counter, PodEntry, Stats};
 use ipnet::IpNet;
 
-use super::error::{Context as _, refusal};
-use crate::kernel::{AddrKey, KernelError};
+use super::error::Context as _;
+use super::nodes::Nodes;
+use crate::kernel::{AddrKey, KernelError, NodeTable};
 
 /// The maps that the agent writes or reads.
 pub(super) struct Maps {
     pods: HashMap<MapData, Addr, PodEntry>,
-    nodes: LpmTrie<MapData, Addr, NodeEntry>,
+    nodes: Nodes,
     config: Array<MapData, Config>,
     stats: Counters,
 }
@@ -31,7 +29,7 @@ impl Maps {
     pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
         Ok(Self {
             pods: open(pins, MAP_PODS)?.try_into().context(|| MAP_PODS.to_owned())?,
-            nodes: open(pins, MAP_NODES)?.try_into().context(|| MAP_NODES.to_owned())?,
+            nodes: Nodes(open(pins, MAP_NODES)?.try_into().context(|| MAP_NODES.to_owned())?),
             config: open(pins, MAP_CONFIG)?.try_into().context(|| MAP_CONFIG.to_owned())?,
             stats: Counters::open(pins)?,
         })
@@ -88,26 +86,20 @@ impl Maps {
         }
     }
 
-    pub(super) fn nodes(&self) -> Result<BTreeMap<IpNet, NodeEntry>, KernelError> {
-        let mut nodes = BTreeMap::new();
-        for entry in self.nodes.iter() {
-            let (key, entry) = entry.context(|| format!("read {MAP_NODES}"))?;
-            nodes.insert(prefix(&key)?, entry);
-        }
-        Ok(nodes)
+    pub(super) fn nodes(&self) -> Result<NodeTable, KernelError> {
+        self.nodes.read()
     }
 
-    pub(super) fn put_node(&mut self, prefix: IpNet, entry: &NodeEntry) -> Result<(), KernelError> {
-        self.nodes
-            .insert(&key(prefix), entry, 0)
-            .context(|| format!("put {prefix} into {MAP_NODES} (it holds {NODES_MAX})"))?;
-        self.forget()
+    pub(super) fn put_nodes(&mut self, rows: &NodeTable) -> Result<(), KernelError> {
+        let put = self.nodes.put(rows);
+        self.forget()?;
+        put
     }
 
-    pub(super) fn remove_node(&mut self, prefix: IpNet) -> Result<(), KernelError> {
-        unless_missing(self.nodes.remove(&key(prefix)))
-            .context(|| format!("remove {prefix} from {MAP_NODES}"))?;
-        self.forget()
+    pub(super) fn remove_nodes(&mut self, prefixes: &[IpNet]) -> Result<(), KernelError> {
+        let removed = self.nodes.remove(prefixes);
+        self.forget()?;
+        removed
     }
 
     pub(super) fn counters(&self) -> Result<BTreeMap<u32, Stats>, KernelError> {
@@ -149,39 +141,5 @@ fn unless_missing(result: Result<(), MapError>) -> Result<(), MapError> {
             Ok(())
         }
         other => other,
-    }
-}
-
-fn key(prefix: IpNet) -> Key<Addr> {
-    let length = u32::from(prefix.prefix_len());
-    let offset = if matches!(prefix, IpNet::V4(_)) { IPV4_PREFIX_OFFSET } else { 0 };
-    Key::new(length + offset, Addr::from(prefix.network()))
-}
-
-fn prefix(key: &Key<Addr>) -> Result<IpNet, KernelError> {
-    let (length, addr) = (key.prefix_len(), key.data());
-    let (ip, length) = match (addr.to_ip(), length.checked_sub(IPV4_PREFIX_OFFSET)) {
-        (ip @ IpAddr::V4(_), Some(length)) => (ip, length),
-        (IpAddr::V4(_) | IpAddr::V6(_), _) => (IpAddr::V6(addr.bytes.into()), length),
-    };
-    u8::try_from(length)
-        .ok()
-        .and_then(|length| IpNet::new(ip, length).ok())
-        .ok_or_else(|| refusal(format!("read {MAP_NODES}"), format!("a key of {length} bits")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_and_prefixes_are_inverse() {
-        for text in
-            ["10.244.1.0/24", "0.0.0.0/0", "10.0.0.1/32", "fd00::/64", "::/0", "fd00::1/128"]
-        {
-            let net: IpNet = text.parse().unwrap();
-            assert_eq!(prefix(&key(net)).unwrap(), net);
-        }
-        assert_eq!(key("10.244.1.0/24".parse().unwrap()).prefix_len(), 120);
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::error::Context as _;
 use super::route::{Field, ip_of};
 use super::watch::Ways;
-use crate::kernel::{Hop, KernelError, Link, PeerRoute};
+use crate::kernel::{Hop, KernelError, Link, PeerRoute, PeerRoutes};
 use crate::model::is_pod_interface;
 
 /// Questions in one datagram: the answers to them fit into the buffer of a socket.
@@ -27,7 +27,7 @@ const AGE_MAX: Duration = Duration::from_secs(30);
 
 /// The answers of the last time.
 #[derive(Default)]
-pub(super) struct PeerRoutes {
+pub(super) struct Asked {
     ways: Arc<Ways>,
     last: Option<Last>,
 }
@@ -37,46 +37,60 @@ struct Last {
     version: u64,
     peers: BTreeMap<IpAddr, IpAddr>,
     interfaces: Vec<Link>,
-    routes: BTreeMap<IpAddr, PeerRoute>,
+    routes: PeerRoutes,
 }
 
-impl PeerRoutes {
+impl Asked {
     pub(super) fn ways(&self) -> Arc<Ways> {
         Arc::clone(&self.ways)
     }
 
     /// The answers of the last time, if there was one.
-    pub(super) fn last(&self) -> Option<BTreeMap<IpAddr, PeerRoute>> {
+    pub(super) fn last(&self) -> Option<PeerRoutes> {
         self.last.as_ref().map(|last| last.routes.clone())
     }
 
-    /// The ways to these addresses, and what of them is in doubt: those are as they were the last time.
+    /// The ways to these addresses, and what of them is in doubt: those are as they were the last time. While nothing
+    /// can have changed, only what is new is asked for.
     pub(super) async fn look(
         &mut self,
         peers: &BTreeMap<IpAddr, IpAddr>,
         interfaces: &BTreeMap<String, Link>,
-    ) -> Result<(BTreeMap<IpAddr, PeerRoute>, Vec<String>), KernelError> {
+    ) -> Result<(PeerRoutes, Vec<String>), KernelError> {
         // Before the questions: what changes meanwhile is asked again.
         let version = self.ways.version();
         let others = interfaces.values().filter(|link| !is_pod_interface(&link.name));
         let fresh = self.last.as_ref().filter(|last| {
             last.version == version
                 && last.at.elapsed() < AGE_MAX
-                && last.peers == *peers
                 && last.interfaces.iter().eq(others.clone())
         });
-        if let Some(last) = fresh {
+        if let Some(last) = fresh
+            && last.peers == *peers
+        {
             return Ok((last.routes.clone(), Vec::new()));
         }
         self.ways.set_peers(peers.keys().copied().collect());
         let names: BTreeMap<u32, &str> =
             interfaces.values().map(|link| (link.ifindex, link.name.as_str())).collect();
-        let answers =
-            ask_all(peers, &names).await.context(|| "ask for the routes to nodes".to_owned())?;
+        let (mut at, mut answers) = (Instant::now(), Answers::default());
+        let mut questions: Vec<(IpAddr, IpAddr)> =
+            peers.iter().map(|(to, from)| (*to, *from)).collect();
+        if let Some(last) = fresh {
+            let is_known = |to: &IpAddr, from: &IpAddr| last.peers.get(to) == Some(from);
+            questions.retain(|(to, from)| !is_known(to, from));
+            let known = last.routes.iter();
+            let known =
+                known.filter(|(to, _)| peers.get(*to).is_some_and(|from| is_known(to, from)));
+            answers.routes = known.map(|(to, route)| (*to, Arc::clone(route))).collect();
+            at = last.at;
+        }
+        let asked = ask_all(&questions, &names, &mut answers).await;
+        asked.context(|| "ask for the routes to nodes".to_owned())?;
         let Answers { mut routes, unread } = answers;
         if unread.is_empty() {
             self.last = Some(Last {
-                at: Instant::now(),
+                at,
                 version,
                 peers: peers.clone(),
                 interfaces: others.cloned().collect(),
@@ -100,7 +114,7 @@ impl PeerRoutes {
 /// What the kernel said.
 #[derive(Default)]
 struct Answers {
-    routes: BTreeMap<IpAddr, PeerRoute>,
+    routes: PeerRoutes,
     unread: BTreeMap<IpAddr, String>,
 }
 
@@ -108,20 +122,28 @@ struct Answers {
 type Answer = Result<Option<RouteMessage>, String>;
 
 async fn ask_all(
-    peers: &BTreeMap<IpAddr, IpAddr>,
+    questions: &[(IpAddr, IpAddr)],
     names: &BTreeMap<u32, &str>,
-) -> std::io::Result<Answers> {
+    all: &mut Answers,
+) -> std::io::Result<()> {
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
     socket.socket_mut().bind_auto()?;
-    let mut all = Answers::default();
-    let peers: Vec<(IpAddr, IpAddr)> = peers.iter().map(|(to, from)| (*to, *from)).collect();
-    for batch in peers.chunks(BATCH) {
+    let mut known: BTreeSet<Arc<PeerRoute>> = all.routes.values().cloned().collect();
+    let mut shared = |route| {
+        let same = known.get(&route).map(Arc::clone);
+        same.unwrap_or_else(|| {
+            let route = Arc::new(route);
+            known.insert(Arc::clone(&route));
+            route
+        })
+    };
+    for batch in questions.chunks(BATCH) {
         // The entry of the table itself, as it has all next hops.
         let answers = ask(&socket, batch, RouteFlags::FibMatch).await?;
         let mut rest = Vec::new();
         for (question, answer) in batch.iter().zip(answers) {
             match answer.map(|route| route.map(|message| peer_route(&message, names))) {
-                Ok(Some(Some(route))) => drop(all.routes.insert(question.0, route)),
+                Ok(Some(Some(route))) => drop(all.routes.insert(question.0, shared(route))),
                 // It names an object with next hops: the kernel chooses one of them.
                 Ok(Some(None)) => rest.push(*question),
                 Ok(None) => {}
@@ -132,13 +154,15 @@ async fn ask_all(
             let answers = ask(&socket, &rest, RouteFlags::empty()).await?;
             for (question, answer) in rest.iter().zip(answers) {
                 match answer.map(|route| route.and_then(|message| peer_route(&message, names))) {
-                    Ok(route) => all.routes.extend(route.map(|route| (question.0, route))),
+                    Ok(route) => {
+                        all.routes.extend(route.map(|route| (question.0, shared(route))));
+                    }
                     Err(why) => drop(all.unread.insert(question.0, why)),
                 }
             }
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 /// The answers in the order of the questions. The kernel gives one to each, if only an error.

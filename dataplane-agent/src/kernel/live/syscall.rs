@@ -1,13 +1,15 @@
 //! The calls of bpf(2) that aya keeps to itself: opening a pin of any kind, what a link is attached to, which
-//! maps a program uses, and what is at a hook.
+//! maps a program uses, what is at a hook, and many entries of a map at once.
 
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use aya::Pod;
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_prog_info,
 };
@@ -131,6 +133,75 @@ pub(super) fn attach_nowhere(program: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(())
+}
+
+/// Entries of a map behind this key, or from the first on: fewer than `count` when there are no more. The types
+/// are those of the map, which the kernel's numbers were compared with.
+pub(super) fn lookup_batch<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    behind: Option<&K>,
+    count: usize,
+) -> io::Result<Vec<(K, V)>> {
+    let mut keys: Vec<K> = Vec::with_capacity(count);
+    let mut values: Vec<V> = Vec::with_capacity(count);
+    let mut last = MaybeUninit::<K>::uninit();
+    let mut attr = zeroed_attr();
+    attr.batch.in_batch = behind.map_or(0, |key| (&raw const *key) as u64);
+    attr.batch.out_batch = last.as_mut_ptr() as u64;
+    attr.batch.keys = keys.as_mut_ptr() as u64;
+    attr.batch.values = values.as_mut_ptr() as u64;
+    attr.batch.count = count as u32;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    // SAFETY: BPF_MAP_LOOKUP_BATCH reads one key at `in_batch`, writes one to `out_batch` and at most `count` to
+    // `keys` and `values`. All have room for these, are alive and not borrowed otherwise.
+    let result = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Not found is what comes behind the last key.
+        Ok(_) | Err(_) => {}
+    }
+    // SAFETY: the kernel wrote how many there are, and any bits are a value of the integer.
+    let found = (unsafe { attr.batch.count } as usize).min(count);
+    // SAFETY: so many were written, which are not more than there is room for.
+    unsafe {
+        keys.set_len(found);
+        values.set_len(found);
+    }
+    Ok(keys.into_iter().zip(values).collect())
+}
+
+/// How many entries a call changed, all or those before one that failed.
+pub(super) type Batch = Result<usize, (usize, io::Error)>;
+
+/// Puts entries into a map.
+pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Batch {
+    let mut attr = zeroed_attr();
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.values = values.as_ptr() as u64;
+    attr.batch.count = keys.len().min(values.len()) as u32;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    // SAFETY: BPF_MAP_UPDATE_BATCH reads `count` keys and values of the map's sizes, which are there.
+    unsafe { change_batch(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr) }
+}
+
+/// Removes entries from a map.
+pub(super) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> Batch {
+    let mut attr = zeroed_attr();
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.count = keys.len() as u32;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    // SAFETY: BPF_MAP_DELETE_BATCH reads `count` keys of the map's size, which are there.
+    unsafe { change_batch(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr) }
+}
+
+/// # Safety
+/// The fields of `attr.batch` must be valid for the command.
+unsafe fn change_batch(command: bpf_cmd, attr: &mut bpf_attr) -> Batch {
+    // SAFETY: the caller's promise.
+    let result = unsafe { bpf(command, attr) };
+    // SAFETY: the kernel wrote how many it changed, or left what we wrote; any bits are a value of the integer.
+    let done = unsafe { attr.batch.count } as usize;
+    result.map(|_| done).map_err(|error| (done, error))
 }
 
 fn attach_type(hook: LinkHook) -> u32 {

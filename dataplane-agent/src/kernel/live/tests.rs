@@ -111,7 +111,8 @@ fn wanted() -> State {
             ("192.168.1.12/32", node([0, 0, 0, 0], NodeEntry::NODE)),
         ]
         .map(|(net, entry)| (net.parse().unwrap(), entry))
-        .into(),
+        .into_iter()
+        .collect(),
     }
 }
 
@@ -177,9 +178,7 @@ fn actions(state: &State) -> Vec<Action> {
     for (key, entry) in &state.pods {
         actions.push(Action::PutPod { address: Addr { bytes: key.0 }, entry: *entry });
     }
-    for (prefix, entry) in &state.nodes {
-        actions.push(Action::PutNode { prefix: *prefix, entry: *entry });
-    }
+    actions.push(Action::PutNodes(state.nodes.clone()));
     actions.extend(state.config.iter().map(|config| Action::PutConfig(*config)));
     actions
 }
@@ -358,7 +357,7 @@ fn all_of_it_can_be_removed() {
         );
         removals.extend(state.addresses.into_iter().map(Action::RemoveAddress));
         removals.extend(state.devices.into_keys().map(|name| Action::RemoveDevice { name }));
-        removals.extend(state.nodes.into_keys().map(|prefix| Action::RemoveNode { prefix }));
+        removals.push(Action::RemoveNodes(state.nodes.iter().map(|(prefix, _)| prefix).collect()));
         removals.push(Action::RemovePod { address: [10, 244, 1, 2].map_to(), generation: 1 });
         apply(&mut kernel, &removals).await;
         let sysctls = wanted().sysctls;

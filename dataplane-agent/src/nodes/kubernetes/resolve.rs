@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -13,7 +14,7 @@ use crate::nodes::validate::{address_fault, cidr_fault, outside_fault, overlap};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resolved {
     /// Nodes that can be reached, by name.
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<Arc<Node>>,
     /// What an operator should look at, by the name of the node.
     pub(super) doubts: Vec<Doubt>,
     /// Why this node can have no new pods.
@@ -249,11 +250,11 @@ fn conclude(drafts: Vec<Draft<'_>>, own_name: &str) -> Resolved {
         }
         resolved.doubts.append(&mut draft.doubts);
         if !draft.addresses.is_empty() && !draft.pod_cidrs.is_empty() {
-            resolved.nodes.push(Node {
+            resolved.nodes.push(Arc::new(Node {
                 name: draft.name.to_owned(),
                 addresses: draft.addresses,
                 pod_cidrs: draft.pod_cidrs,
-            });
+            }));
         }
     }
     resolved.waiting = own_waits;

@@ -49,7 +49,7 @@ impl Followed {
     /// The names of the nodes that are told next.
     async fn names(&mut self) -> String {
         let News::Nodes(known) = self.next().await else { panic!("not about nodes") };
-        let names: Vec<String> = known.nodes.into_iter().map(|node| node.name).collect();
+        let names: Vec<String> = known.nodes.iter().map(|node| node.name.clone()).collect();
         names.join(" ")
     }
 

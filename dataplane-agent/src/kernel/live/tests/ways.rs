@@ -37,7 +37,7 @@ fn the_ways_to_nodes_are_those_of_the_kernel() {
             ("192.168.1.11", &[], 0),
         ];
         let asked = expected.iter().map(|(to, ..)| (to.parse().unwrap(), from(to))).collect();
-        let mut routes = peers::PeerRoutes::default();
+        let mut routes = peers::Asked::default();
         let found = routes.look(&asked, &interfaces).await.unwrap();
         for (to, hops, mtu) in expected {
             let hop = |(device, gateway): &(&str, &str)| Hop {
@@ -47,8 +47,40 @@ fn the_ways_to_nodes_are_those_of_the_kernel() {
             let mtu = (mtu != 0).then_some(mtu);
             let wanted = PeerRoute { hops: hops.iter().map(hop).collect(), mtu };
             let wanted = (!hops.is_empty()).then_some(wanted);
-            assert_eq!(found.0.get(&to.parse().unwrap()), wanted.as_ref(), "{to}");
+            let found = found.0.get(&to.parse().unwrap()).map(AsRef::as_ref);
+            assert_eq!(found, wanted.as_ref(), "{to}");
         }
+    });
+}
+
+#[test]
+fn a_new_node_is_asked_for_beside_those_that_are_known() {
+    isolated(async |_| {
+        run("ip link add up0 type veth peer name up0p && ip link set up0 up && \
+             ip link set up0p up && ip addr add 10.1.0.1/16 dev up0 && \
+             ip addr add 10.1.0.2/16 dev up0 && \
+             ip rule add from 10.1.0.2 to 10.1.1.3 lookup 100 && \
+             ip route add 10.1.1.3 dev up0 mtu 1400 table 100");
+        let netlink = netlink::Netlink::open().unwrap();
+        let interfaces = netlink::interfaces(&netlink.links().await.unwrap());
+        let ip = |text: &str| -> std::net::IpAddr { text.parse().unwrap() };
+        let mut routes = peers::Asked::default();
+        let mut look = async |pairs: &[(&str, &str)]| {
+            let asked = pairs.iter().map(|(to, from)| (ip(to), ip(from))).collect();
+            routes.look(&asked, &interfaces).await.unwrap().0
+        };
+        let first = look(&[("10.1.1.2", "10.1.0.1"), ("10.1.1.3", "10.1.0.1")]).await;
+        assert_eq!(first.len(), 2);
+        assert!(Arc::ptr_eq(&first[&ip("10.1.1.2")], &first[&ip("10.1.1.3")]), "in memory once");
+        // Nobody watches here: what is known stays as it was, until it is too old.
+        run("ip route add 10.1.1.2 dev up0 mtu 1300 && ip route add 10.1.1.4 dev up0 mtu 1200");
+        let pairs = [("10.1.1.2", "10.1.0.1"), ("10.1.1.3", "10.1.0.2"), ("10.1.1.4", "10.1.0.1")];
+        let second = look(&pairs).await;
+        let mtu = |to| second[&ip(to)].mtu;
+        assert_eq!(mtu("10.1.1.2"), None, "not asked again");
+        assert_eq!(mtu("10.1.1.3"), Some(1_400), "asked from another address");
+        assert_eq!(mtu("10.1.1.4"), Some(1_200), "new");
+        assert_eq!(look(&pairs[..1]).await.len(), 1, "the others are gone");
     });
 }
 

@@ -31,9 +31,9 @@ fn mode(encapsulation: Encapsulation) -> Network {
     Network { encapsulation, ..Network::default() }
 }
 
-fn show(nodes: &[Node]) -> Vec<String> {
+fn show(nodes: &[Arc<Node>]) -> Vec<String> {
     let join = |list: Vec<String>| list.join(",");
-    let show = |node: &Node| {
+    let show = |node: &Arc<Node>| {
         let addresses = node.addresses.iter().map(ToString::to_string).collect();
         let cidrs = node.pod_cidrs.iter().map(ToString::to_string).collect();
         format!("{} {} {}", node.name, join(addresses), join(cidrs))
