@@ -112,7 +112,7 @@ pub fn questions(model: &Model, observed: &Observed) -> Questions {
             peers.extend(world.map(|world| (*world, *from)));
         }
     }
-    Questions { sysctls, peers }
+    Questions { sysctls, peers, nodes: None }
 }
 
 /// The operator's uplinks, else the devices that have the node's addresses, else those that had them

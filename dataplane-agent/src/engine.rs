@@ -123,6 +123,8 @@ pub struct Engine<K> {
     /// Why files that were removed cannot be made again.
     store_problem: Option<String>,
     events_lost: bool,
+    /// Whether `pw_nodes` is what was seen of it, and put since then: all that was put succeeded.
+    knows_nodes: bool,
     /// Interfaces that the last sweep missed.
     missing: BTreeSet<String>,
     /// Time until the first sweep.
@@ -163,6 +165,7 @@ impl<K: Kernel> Engine<K> {
             file_problems: BTreeMap::new(),
             store_problem: None,
             events_lost: false,
+            knows_nodes: false,
             missing,
             sweep_in,
             leases: Leases::default(),
@@ -184,7 +187,8 @@ impl<K: Kernel> Engine<K> {
 
     /// Works until it is told to stop. What it set up stays and goes on forwarding.
     pub async fn run(&mut self, mut inputs: Inputs) {
-        let mut due = Instant::now() + LOOK_EVERY;
+        let mut whole = Instant::now() + LOOK_EVERY;
+        let mut due = whole;
         let mut sweep = interval_at(Instant::now() + self.sweep_in, SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = Pace::default();
@@ -211,9 +215,14 @@ impl<K: Kernel> Engine<K> {
                 }
                 () = sleep_until(due) => {
                     self.restore_files();
-                    self.reconcile().await;
+                    if Instant::now() < whole {
+                        self.reconcile_events().await;
+                    } else {
+                        self.reconcile().await;
+                        whole = Instant::now() + LOOK_EVERY;
+                    }
                     pace.has_looked();
-                    due = Instant::now() + LOOK_EVERY;
+                    due = whole;
                 }
                 _ = sweep.tick() => self.sweep().await,
                 Some(freed) = self.leases.next() => self.lease_freed(freed).await,

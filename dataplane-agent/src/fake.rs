@@ -262,6 +262,9 @@ impl Kernel for FakeKernel {
             let _ = timeout(slow, std::future::pending::<()>()).await;
         }
         let mut observed = self.lock().observed.clone();
+        if let Some(known) = &questions.nodes {
+            observed.state.nodes = known.clone();
+        }
         observed.state.aggregates = changed_aggregates(&observed.interfaces);
         observed.state.sysctls.retain(|path, _| questions.sysctls.contains(path));
         observed.peer_routes.retain(|peer, _| questions.peers.contains_key(peer));

@@ -206,12 +206,14 @@ pub struct Hop {
 }
 
 /// What [`Kernel::observe`] is asked for, beside what it always tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Questions {
     /// Values below `/proc/sys`.
     pub sysctls: BTreeSet<String>,
     /// Addresses of other nodes, each with the own address that packets to it carry.
     pub peers: BTreeMap<IpAddr, IpAddr>,
+    /// What is known of `pw_nodes`: it is not read, which takes a second where it is large.
+    pub nodes: Option<NodeTable>,
 }
 
 /// What the kernel tells about changes, ours too.

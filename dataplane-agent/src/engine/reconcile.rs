@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::Engine;
 use crate::compile::{compile, questions};
-use crate::kernel::{Action, Kernel, KernelError, Observed};
+use crate::kernel::{Action, Kernel, KernelError, Observed, Questions};
 use crate::memory;
 use crate::plan::{describe, drift, kind, plan};
 
@@ -23,6 +23,12 @@ const STEP_TIME_MAX: Duration = Duration::from_secs(10);
 impl<K: Kernel> Engine<K> {
     /// Brings the kernel to what the model wants, as far as it goes. True when it went all the way.
     pub async fn reconcile(&mut self) -> bool {
+        self.knows_nodes = false;
+        self.reconcile_events().await
+    }
+
+    /// Likewise, as far as events tell. None tells of a map: the large one is not read, if it is known.
+    pub(super) async fn reconcile_events(&mut self) -> bool {
         if self.model.own().is_none() {
             // Nothing is wanted, nothing unwanted: what is there goes on, and `waiting` says why.
             self.tell_readiness();
@@ -33,7 +39,10 @@ impl<K: Kernel> Engine<K> {
         for _ in 0..ROUNDS_MAX {
             failures.clear();
             match self.observe().await {
-                Ok(observed) => self.observed = observed,
+                Ok(observed) => {
+                    self.knows_nodes = !observed.unknown.contains_key("node");
+                    self.observed = observed;
+                }
                 Err(error) => {
                     failures.push(error.to_string());
                     break;
@@ -58,6 +67,10 @@ impl<K: Kernel> Engine<K> {
             let total = actions.len();
             remaining = actions.iter().take(NAMED_MAX).map(describe).collect::<Vec<_>>().join(", ");
             let refused = self.execute(actions).await;
+            self.knows_nodes &= refused.is_empty();
+            if self.knows_nodes {
+                self.observed.state.nodes.clone_from(&self.compiled.state.nodes);
+            }
             let is_stuck = refused.len() == total;
             failures.extend(refused);
             if is_stuck {
@@ -129,6 +142,7 @@ impl<K: Kernel> Engine<K> {
         });
         // What is refused is tried again, and said, at the next look.
         let is_put = self.execute(actions).await.is_empty();
+        self.knows_nodes &= is_put;
         let states = [Some(&mut self.observed.state), self.settled.as_mut()];
         for state in states.into_iter().flatten().filter(|_| is_put) {
             state.neighbours.clone_from(&self.compiled.state.neighbours);
@@ -137,12 +151,13 @@ impl<K: Kernel> Engine<K> {
         is_put
     }
 
-    /// Looks at the kernel.
+    /// Looks at the kernel; at `pw_nodes` unless it is known.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub(super) async fn observe(&mut self) -> Result<Observed, KernelError> {
-        let mut asked = questions(&self.model, &self.observed);
+        let nodes = self.knows_nodes.then(|| self.observed.state.nodes.clone());
+        let mut asked = Questions { nodes, ..questions(&self.model, &self.observed) };
         loop {
             let observed = limited("look at the kernel", self.kernel.observe(&asked)).await?;
             // Which values matter depends on the interfaces that there are.

@@ -163,7 +163,10 @@ impl Kernel for LiveKernel {
             links: parts.take("link", links),
             config: parts.take("config", self.bpf.maps.config()),
             pods: parts.take("pod", self.bpf.maps.pods()),
-            nodes: parts.take("node", self.bpf.maps.nodes()),
+            nodes: match &questions.nodes {
+                Some(known) => known.clone(),
+                None => parts.take("node", self.bpf.maps.nodes()),
+            },
         };
         let peer_routes = match self.peers.look(&questions.peers, &interfaces).await {
             Ok((routes, unread)) => {

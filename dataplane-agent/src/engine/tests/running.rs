@@ -141,12 +141,54 @@ async fn a_node_is_reached_before_the_next_look() {
     let all = node.entries();
     node.kernel.lock().slow = Duration::from_secs(1);
     for is_there in [false, true, false, true] {
-        // The looks that follow the last change are over.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        // The looks that follow the last change are over, and the one that is due then.
+        tokio::time::sleep(Duration::from_secs(4)).await;
         node.tell_nodes(is_there).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(node.entries() == all, is_there, "{} of {all}", node.entries());
     }
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_of_nodes_are_read_in_time_whatever_the_events() {
+    let node = Running::new().await;
+    let all = node.entries();
+    let remove = || {
+        let state = &mut node.kernel.lock().observed.state;
+        state.nodes = state.nodes.iter().skip(1).collect();
+    };
+    remove();
+    node.remove_route();
+    node.tell(Event::Changed).await;
+    tokio::time::sleep(DEBOUNCE * 3).await;
+    assert_eq!((node.routes(), node.entries()), (2, all - 1), "no event tells of a map");
+    for _ in 0..2 * LOOK_EVERY.as_secs() {
+        node.tell(Event::Changed).await;
+        tokio::time::sleep(LOOK_EVERY / 10).await;
+    }
+    assert_eq!(node.entries(), all);
+    // What is new is put beside it, and what is missing is found all the same.
+    remove();
+    node.tell_nodes(false).await;
+    tokio::time::sleep(LOOK_EVERY + DEBOUNCE * 2).await;
+    assert_eq!(node.entries(), all - 4);
+    assert_eq!(node.status().await["drift"], serde_json::json!({ "node": 2, "route": 1 }));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_could_not_be_put_are_read_again() {
+    let node = Running::new().await;
+    let all = node.entries();
+    node.kernel.lock().failing.insert("node");
+    node.tell_nodes(false).await;
+    tokio::time::sleep(DEBOUNCE * 3).await;
+    node.kernel.lock().failing.clear();
+    node.kernel.lock().observed.state.nodes = Default::default();
+    node.tell(Event::Changed).await;
+    tokio::time::sleep(LOOK_EVERY / 2).await;
+    assert_eq!(node.entries(), all - 4);
     node.stop().await;
 }
 
