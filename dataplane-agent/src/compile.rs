@@ -1,18 +1,19 @@
 //! Turns the model into the state that the kernel should have. Pure.
 
 mod big_tcp;
+mod nodes;
 mod outside;
 mod peers;
 mod sysctls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dataplane_core::abi::config::TUNNEL_MAC;
 use dataplane_core::abi::names::{
     PROGRAM_FROM_HOST, PROGRAM_FROM_NET, PROGRAM_FROM_POD, PROGRAM_FROM_TUNNEL, PROGRAM_TO_POD,
 };
-use dataplane_core::abi::{ABI_VERSION, Addr, Config, Mac, NodeEntry, PodEntry};
+use dataplane_core::abi::{ABI_VERSION, Addr, Config, Mac, PodEntry};
 use ipnet::IpNet;
 
 pub use self::big_tcp::Chosen;
@@ -21,8 +22,8 @@ pub use self::peers::{Peer, Way};
 pub use self::sysctls::watched_sysctls;
 use crate::advice::Advice;
 use crate::kernel::{
-    AddrKey, Device, HOST_DEVICE, Link, LinkHook, Medium, NftRules, NodeTable, Observed, Questions,
-    Route, State, TUNNEL_DEVICE,
+    AddrKey, Device, HOST_DEVICE, Link, LinkHook, Medium, NftRules, Observed, Questions, Route,
+    State, TUNNEL_DEVICE,
 };
 use crate::model::{Encapsulation, Model, Node, gateway, is_pod_interface};
 
@@ -46,6 +47,7 @@ pub struct Compiled {
     pub obstacle: Option<String>,
     /// What an operator should know.
     pub problems: Vec<String>,
+    source: nodes::Source,
 }
 
 /// The state that this model wants on a machine with these interfaces.
@@ -53,6 +55,11 @@ pub struct Compiled {
 /// `observed` says which interfaces there are, and which links belong to pods that are being made or
 /// unmade by the plugin: those stay as they are.
 pub fn compile(model: &Model, observed: &Observed) -> Compiled {
+    compile_again(model, observed, &Compiled::default())
+}
+
+/// Likewise; takes from the last result what is large and has not changed.
+pub fn compile_again(model: &Model, observed: &Observed, last: &Compiled) -> Compiled {
     let mut compiled = Compiled::default();
     let Some(own) = model.own() else {
         compiled.state = observed.state.clone();
@@ -84,7 +91,10 @@ pub fn compile(model: &Model, observed: &Observed) -> Compiled {
     state.neighbours = paths.neighbours(&peers, &observed.fixed_neighbours);
     state.sysctls = sysctls::wanted(own, &uplinks, observed);
     state.nft = Some(nft(model, own, observed, &cluster));
-    state.nodes = nodes(model, own, observed, &cluster, &peers);
+    let source = nodes::Source::new(model, own, observed, cluster, &peers);
+    let is_same = source == last.source;
+    state.nodes = if is_same { last.state.nodes.clone() } else { source.table(own) };
+    compiled.source = source;
     state.links = links(model, &uplinks, observed);
     state.pods = pods(model, own, observed);
     state.config = config(model, own, observed);
@@ -240,36 +250,15 @@ fn nft(model: &Model, own: &Node, observed: &Observed, cluster: &[IpNet]) -> Nft
     NftRules {
         pods: own.pod_cidrs.iter().copied().chain(outside).collect(),
         cluster: cluster.iter().copied().collect(),
-        nodes: model.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect(),
+        // They guard the tunnel.
+        nodes: if has_tunnel(model) {
+            model.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect()
+        } else {
+            BTreeSet::new()
+        },
         own: own.addresses.iter().copied().collect(),
         tunnel_port: has_tunnel(model).then_some(model.network.vxlan_port),
     }
-}
-
-/// The more special source of an entry comes last and wins where two have the same prefix.
-fn nodes(
-    model: &Model,
-    own: &Node,
-    observed: &Observed,
-    cluster: &[IpNet],
-    peers: &[Peer<'_>],
-) -> NodeTable {
-    let entry = |kind| NodeEntry { node: Addr::UNSPECIFIED, kind, mtu: 0 };
-    let kind = |cidr: &IpNet, kind| (*cidr, entry(kind));
-    let cluster = cluster.iter().map(|cidr| kind(cidr, NodeEntry::CLUSTER));
-    let own_cidrs = own.pod_cidrs.iter().map(|cidr| kind(cidr, NodeEntry::OWN));
-    let networks = peers.iter().flat_map(Peer::networks);
-    let networks = networks.filter_map(|(cidr, way)| Some((cidr, way.entry()?)));
-    let outside = outside::of(model, observed, &own.pod_cidrs);
-    let outside = outside.iter().map(|address| kind(address, NodeEntry::OWN));
-    let addresses = model.nodes.iter().flat_map(|node| {
-        node.addresses.iter().map(move |address| {
-            let other = node.addresses.iter().find(|other| other.is_ipv4() != address.is_ipv4());
-            let other = other.map_or(Addr::UNSPECIFIED, |other| Addr::from(*other));
-            (IpNet::from(*address), NodeEntry { node: other, ..entry(NodeEntry::NODE) })
-        })
-    });
-    cluster.chain(own_cidrs).chain(networks).chain(outside).chain(addresses).collect()
 }
 
 fn links(

@@ -23,21 +23,29 @@ pub struct Peer<'a> {
     /// The node.
     pub node: &'a Node,
     /// To its pod networks of IPv4 and of IPv6, where it has some.
-    ways: [Option<Way>; 2],
+    pub(super) ways: Ways,
 }
 
 impl Peer<'_> {
     /// To each of its pod networks.
     pub fn networks(&self) -> impl Iterator<Item = (IpNet, Way)> {
-        let [ipv4, ipv6] = self.ways;
-        let way = move |cidr: &IpNet| if matches!(cidr, IpNet::V4(_)) { ipv4 } else { ipv6 };
-        self.node.pod_cidrs.iter().filter_map(move |cidr| Some((*cidr, way(cidr)?)))
+        networks(self.node, self.ways)
     }
 
     fn ways(&self) -> impl Iterator<Item = Way> {
         self.ways.into_iter().flatten()
     }
 }
+
+/// The pod networks of a node with the ways to them.
+pub(super) fn networks(node: &Node, ways: Ways) -> impl Iterator<Item = (IpNet, Way)> {
+    let [ipv4, ipv6] = ways;
+    let way = move |cidr: &IpNet| if matches!(cidr, IpNet::V4(_)) { ipv4 } else { ipv6 };
+    node.pod_cidrs.iter().filter_map(move |cidr| Some((*cidr, way(cidr)?)))
+}
+
+/// One per family.
+pub(super) type Ways = [Option<Way>; 2];
 
 /// The way to the pod networks of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

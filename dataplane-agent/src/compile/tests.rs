@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use dataplane_core::abi::NodeEntry;
+
 use super::*;
 use crate::fake;
 use crate::kernel::Neighbour;
@@ -410,4 +412,32 @@ fn strict_rp_filter_is_told() {
     assert!(compile(&model, &observed).problems[0].contains("rp_filter"));
     observed.state.sysctls.insert("net/ipv4/conf/eth0/rp_filter".to_owned(), "2".to_owned());
     assert!(compile(&model, &observed).problems.is_empty());
+}
+
+#[test]
+fn what_is_taken_from_the_last_result_is_as_if_made_anew() {
+    let (mut model, mut observed) = with(Encapsulation::Auto);
+    let mut last = compile(&model, &observed);
+    let mut check = |model: &Model, observed: &Observed| {
+        let again = compile_again(model, observed, &last);
+        assert_eq!(again, compile(model, observed));
+        let is_same = again.state.nodes == last.state.nodes;
+        last = again;
+        is_same
+    };
+    assert!(check(&model, &observed));
+    observed.peer_routes.insert(ip("192.168.1.12"), fake::route("eth0", Some("192.168.1.1")));
+    assert!(!check(&model, &observed), "another way");
+    Arc::make_mut(&mut model.nodes[2]).pod_cidrs.push(net("fd00:10:244:99::/64"));
+    assert!(!check(&model, &observed), "another network");
+    Arc::make_mut(&mut model.nodes[1]).addresses[1] = ip("fd00:1::99");
+    assert!(!check(&model, &observed), "another address");
+    model.network.cluster_cidrs.push(net("10.245.0.0/16"));
+    assert!(!check(&model, &observed), "another network of the cluster");
+    observed.interfaces.insert("pw1".to_owned(), fake::link("pw1", 20, 1_450, &[]));
+    model.attachments.insert("pw1".to_owned(), fake::attached("c1", 20, "192.0.2.7", 1));
+    assert!(!check(&model, &observed), "an address outside");
+    model.own_name = "b".to_owned();
+    assert!(!check(&model, &observed), "another node");
+    assert!(check(&model, &observed));
 }

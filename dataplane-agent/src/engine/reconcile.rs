@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Engine;
-use crate::compile::{compile, questions};
+use crate::compile::{compile_again, questions};
 use crate::kernel::{Action, Kernel, KernelError, Observed, Questions};
 use crate::memory;
 use crate::plan::{describe, drift, kind, plan};
@@ -89,9 +89,7 @@ impl<K: Kernel> Engine<K> {
 
     /// What is wanted; what has not changed of a large cluster is in memory once.
     fn compile(&mut self) {
-        let mut compiled = compile(&self.model, &self.observed);
-        compiled.state.nodes.share(&self.compiled.state.nodes);
-        self.compiled = compiled;
+        self.compiled = compile_again(&self.model, &self.observed, &self.compiled);
         self.observed.state.nodes.share(&self.compiled.state.nodes);
     }
 
