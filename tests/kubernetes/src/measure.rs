@@ -14,7 +14,6 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use harness::report::{self, Verdict};
 
-use self::starts::Starts;
 use crate::cluster::{Cluster, Plan};
 use crate::network::Network;
 use crate::report::Report;
@@ -45,17 +44,14 @@ struct Size {
     /// Pods at once, and how often.
     burst: usize,
     bursts: usize,
-    /// Clusters of each network, in turn.
-    turns: usize,
 }
 
 /// Measures and shows one of them.
 type Step = fn(&Cluster, Size) -> Result<Vec<Verdict>>;
 
 const FULL: Size =
-    Size { events: 1000, restarts: 10, pods: 250, nodes: 100, burst: 110, bursts: 3, turns: 2 };
-const QUICK: Size =
-    Size { events: 50, restarts: 2, pods: 30, nodes: 20, burst: 20, bursts: 1, turns: 1 };
+    Size { events: 1000, restarts: 10, pods: 250, nodes: 100, burst: 110, bursts: 3 };
+const QUICK: Size = Size { events: 50, restarts: 2, pods: 30, nodes: 20, burst: 20, bursts: 1 };
 
 /// Measures, shows, judges; returns the exit code.
 pub(crate) fn run(plan: Plan, subjects: &[Subject], is_quick: bool) -> Result<u8> {
@@ -80,16 +76,13 @@ pub(crate) fn run(plan: Plan, subjects: &[Subject], is_quick: bool) -> Result<u8
     Ok(report::verdicts(&verdicts))
 }
 
-/// Ours and the reference plugin in turn, so that what slows the machine down for a while slows both.
+/// Ours, then the reference plugin.
 fn pods(plan: Plan, size: Size) -> Result<Vec<Verdict>> {
-    let (mut ours, mut theirs) = (Starts::default(), Starts::default());
-    for _ in 0..size.turns {
-        for (network, starts) in [(plan.network, &mut ours), (Network::Bridge, &mut theirs)] {
-            let cluster = start(Plan { network, ..plan })?;
-            let found = starts::run(&cluster, size);
-            starts.extend(found.inspect_err(|_| save_logs(&cluster))?);
-        }
-    }
+    let of = |network| {
+        let cluster = start(Plan { network, ..plan })?;
+        starts::run(&cluster, size).inspect_err(|_| save_logs(&cluster))
+    };
+    let (ours, theirs) = (of(plan.network)?, of(Network::Bridge)?);
     Ok(starts::show(&ours, &theirs, size))
 }
 

@@ -31,10 +31,6 @@ const WANTED: f64 = 1.0;
 pub(super) struct Starts(Vec<Observed>);
 
 impl Starts {
-    pub(super) fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
     fn total(&self, metric: usize) -> Histogram {
         let mut total = Histogram::default();
         for round in &self.0 {
