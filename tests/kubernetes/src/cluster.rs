@@ -1,6 +1,7 @@
 //! A cluster: a control plane, nodes, and their pod network.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -61,6 +62,11 @@ impl Cluster {
     /// Starts it, up to nodes that lack nothing but a pod network.
     pub(crate) fn start(plan: Plan, report: &mut Report) -> Result<Self> {
         let began = Instant::now();
+        // Of an earlier run; of this one more may be saved bit by bit.
+        match fs::remove_dir_all(log_directory(plan)?) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         let archives = images::make()?;
         let mut run = Run::new(Kind::Kubernetes)?;
         if plan.keep {
@@ -189,8 +195,7 @@ impl Cluster {
 
     /// Copies all logs to where they outlive the cluster, and returns that directory.
     pub(crate) fn save_logs(&self) -> Result<PathBuf> {
-        let name = self.plan.name().replace(", ", "-").replace(' ', "-");
-        let directory = programs::directory()?.join("logs").join(name);
+        let directory = log_directory(self.plan)?;
         let control = [("control", &self.control.directory)];
         let nodes = self.nodes.iter().map(|node| (node.name.as_str(), &node.directory));
         for node in &self.nodes {
@@ -273,4 +278,10 @@ fn read_members(kubectl: &Kubectl) -> Result<Vec<Member>> {
 fn texts(array: &Value) -> Vec<String> {
     let items = array.as_array().into_iter().flatten();
     items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// Where the logs of such a cluster are saved.
+fn log_directory(plan: Plan) -> Result<PathBuf> {
+    let name = plan.name().replace(", ", "-").replace(' ', "-");
+    Ok(programs::directory()?.join("logs").join(name))
 }

@@ -34,6 +34,10 @@ pub(crate) fn run(cluster: &mut Cluster, report: &mut Report) -> Result<()> {
     });
     report.check("a node is deleted and comes back", || away::node_object(cluster));
     report.check("a node starts again, with nothing of before", || away::reboot(cluster));
+    if report.failed() > 0 {
+        // The next step takes those of the agents away.
+        cluster.save_logs()?;
+    }
     report.check("uninstalled, nothing of Podwire is left", || agents::uninstall(cluster));
     Ok(())
 }

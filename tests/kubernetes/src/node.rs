@@ -101,6 +101,9 @@ impl Node {
         let group = format!("{}-{name}", run.name());
         let namespace = Namespace::new(&group, run.is_kept())?;
         fabric.add_node(&namespace, place)?;
+        // A machine that starts again has the MAC that it had: others find it at once, also by IPv6, where nobody
+        // tells them of another one.
+        namespace.ip(&format!("link set eth0 address 02:00:00:00:01:{number:02x}"))?;
         let directory = run.directory().join(&name);
         fs::create_dir_all(&directory)?;
         make_groups(&group)?;
