@@ -22,7 +22,7 @@ use crate::kernel::live::{OBJECT, nft, syscall};
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// All that the programs call.
-const HELPERS: [BpfHelper; 19] = [
+const HELPERS: [BpfHelper; 20] = [
     BpfHelper::BPF_FUNC_map_lookup_elem,
     BpfHelper::BPF_FUNC_ktime_get_ns,
     BpfHelper::BPF_FUNC_get_prandom_u32,
@@ -38,6 +38,7 @@ const HELPERS: [BpfHelper; 19] = [
     BpfHelper::BPF_FUNC_csum_update,
     BpfHelper::BPF_FUNC_skb_adjust_room,
     BpfHelper::BPF_FUNC_fib_lookup,
+    BpfHelper::BPF_FUNC_jiffies64,
     BpfHelper::BPF_FUNC_ringbuf_reserve,
     BpfHelper::BPF_FUNC_ringbuf_submit,
     BpfHelper::BPF_FUNC_redirect_neigh,
