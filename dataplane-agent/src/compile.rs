@@ -101,12 +101,11 @@ pub fn compile_again(model: &Model, observed: &Observed, last: &Compiled) -> Com
     compiled
 }
 
-/// How the other nodes are reached.
-pub fn peers<'a>(model: &'a Model, observed: &Observed) -> Vec<Peer<'a>> {
-    let Some(own) = model.own() else { return Vec::new() };
-    let uplinks = uplinks(model, own, observed);
-    let paths = Paths::new(model, own, &uplinks, observed);
-    model.peers().map(|peer| paths.peer(peer)).collect()
+impl Compiled {
+    /// How the other nodes are reached.
+    pub fn peers(&self) -> impl Iterator<Item = Peer<'_>> {
+        self.source.peers()
+    }
 }
 
 /// What [`compile`] needs to know of the kernel, given these interfaces.

@@ -25,7 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use self::leases::Leases;
 pub use self::sourced::Sourced;
 use self::vitals::Reconciliations;
-use crate::compile::{Compiled, peers};
+use crate::compile::Compiled;
 use crate::ipam::Ipam;
 use crate::kernel::{Event, Kernel, KernelError, Observed, State};
 use crate::model::Model;
@@ -285,9 +285,9 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// How the peers are reached, for `status`.
+    /// How the peers are reached, for `status`: as it is in the maps, not as the kernel has it by now.
     fn peer_statuses(&self) -> Vec<PeerStatus> {
-        peers(&self.model, &self.observed).iter().map(PeerStatus::from).collect()
+        self.compiled.peers().map(|peer| PeerStatus::from(&peer)).collect()
     }
 }
 

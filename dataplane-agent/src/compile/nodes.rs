@@ -40,6 +40,11 @@ impl Source {
         }
     }
 
+    pub(super) fn peers(&self) -> impl Iterator<Item = Peer<'_>> {
+        let others = self.nodes.iter().filter(|(node, _)| node.name != self.own_name);
+        others.map(|(node, ways)| Peer { node, ways: *ways })
+    }
+
     /// The more special source of an entry comes last and wins where two have the same prefix.
     pub(super) fn table(&self, own: &Node) -> NodeTable {
         let entry = |kind| NodeEntry { node: Addr::UNSPECIFIED, kind, mtu: 0 };
