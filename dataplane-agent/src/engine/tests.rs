@@ -272,6 +272,18 @@ async fn the_status_of_a_large_cluster_is_a_message() {
 }
 
 #[tokio::test]
+async fn the_status_tells_of_ways_as_they_are_in_the_maps() {
+    let mut node = Node::new().await;
+    let before = node.engine.status().await.peers;
+    for route in node.kernel.lock().observed.peer_routes.values_mut() {
+        Arc::make_mut(route).mtu = Some(1_400);
+    }
+    assert_eq!(node.engine.status().await.peers, before, "nothing was put yet");
+    assert!(node.engine.reconcile().await);
+    assert_ne!(node.engine.status().await.peers, before);
+}
+
+#[tokio::test]
 async fn an_mtu_that_is_too_small_for_ipv6_is_named() {
     let mut node = Node::new().await;
     node.kernel.lock().observed.interfaces.get_mut("eth0").unwrap().mtu = 1_300;
