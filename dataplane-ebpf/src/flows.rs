@@ -36,7 +36,7 @@ pub(crate) fn found(
 ) -> Found<'static> {
     let key = FlowKey::of_look_ups(headers, packet.ifindex(), version_of_maps(config));
     let Some(place) = place_of_look_ups(&key) else { return look_up() };
-    // SAFETY: see `place`; all fields are integers, and nothing else refers to them: what is found lies in the
+    // SAFETY: see `place_in`; all fields are integers, and nothing else refers to them: what is found lies in the
     // other maps.
     let known = unsafe { &mut *place };
     if known.key != key {
@@ -51,7 +51,7 @@ pub(crate) fn found(
 /// The flow of the packet, if one like it was delivered since the maps changed last.
 #[inline(always)]
 pub(crate) fn remembered(packet: &Packet, key: &FlowKey) -> Option<&'static Flow> {
-    // SAFETY: see `place`; all fields are integers.
+    // SAFETY: see `place_in`; all fields are integers.
     let flow = unsafe { &*place(key)? };
     (flow.key == *key && packet.ordinary()).then_some(flow)
 }
@@ -61,7 +61,7 @@ pub(crate) fn remembered(packet: &Packet, key: &FlowKey) -> Option<&'static Flow
 #[inline(always)]
 fn look_up_from_here() {
     if let Some(flow) = FLOWS.get_ptr_mut(0).map(<*mut _>::cast::<Flow>) {
-        // SAFETY: see `place`; an aligned word that is only ever zero. An atomic operation that returns
+        // SAFETY: see `place_in`; an aligned word that is only ever zero. An atomic operation that returns
         // the old value is a full barrier (Documentation/atomic_t.txt of Linux); `core` has none for BPF.
         unsafe {
             asm!(
@@ -78,26 +78,33 @@ fn look_up_from_here() {
 pub(crate) fn remember(key: &FlowKey, pod: &PodEntry) {
     if let Some(flow) = place(key) {
         let (ifindex, mac, gateway_mac) = (pod.ifindex, pod.mac, pod.gateway_mac);
-        // SAFETY: see `place`.
+        // SAFETY: see `place_in`.
         unsafe { *flow = Flow { key: *key, ifindex, mac, gateway_mac, reserved: 0 } };
     }
 }
 
 /// Where this processor remembers the flow, with whatever is there now.
-///
-/// Nobody else uses it meanwhile: it is this processor's, and programs of TC run with bottom halves off,
-/// so none interrupts another.
 #[inline(always)]
 fn place(key: &FlowKey) -> Option<*mut Flow> {
-    let flows = FLOWS.get_ptr_mut(0)?.cast::<Flow>();
-    // SAFETY: a slot is below the number of flows.
-    Some(unsafe { flows.add(key.slot()) })
+    place_in(&FLOWS, key.slot())
 }
 
 /// Likewise of look-ups.
 #[inline(always)]
 fn place_of_look_ups(key: &FlowKey) -> Option<*mut LookUp> {
-    let look_ups = LOOK_UPS.get_ptr_mut(0)?.cast::<LookUp>();
-    // SAFETY: a slot is below the number of look-ups.
-    Some(unsafe { look_ups.add(key.slot_of_look_ups()) })
+    place_in(&LOOK_UPS, key.slot_of_look_ups())
+}
+
+/// One of the places of this processor, of which there is a power of two.
+///
+/// Nobody else uses it meanwhile: it is this processor's, and programs of TC run with bottom halves off,
+/// so none interrupts another.
+#[inline(always)]
+pub(crate) fn place_in<T, const PLACES: usize>(
+    map: &PerCpuArray<[T; PLACES], 1>,
+    slot: usize,
+) -> Option<*mut T> {
+    let places = map.get_ptr_mut(0)?.cast::<T>();
+    // SAFETY: what is left of the slot is below the number of places.
+    Some(unsafe { places.add(slot & PLACES.wrapping_sub(1)) })
 }

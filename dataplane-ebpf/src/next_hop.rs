@@ -15,6 +15,7 @@ use dataplane_core::decide::family_of;
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::{Bytes as _, Family};
 
+use crate::flows::place_in;
 use crate::stack::{Aligned, Shifted, put_address};
 use crate::verdict::Way;
 
@@ -39,8 +40,8 @@ pub(crate) fn blank() -> Aligned<FibParams> {
 /// interface then, where there is one. Only what works is remembered.
 #[inline(always)]
 pub(crate) fn to_node(way: &Way<'_>, fib: &mut FibParams, node: &Ip) -> Result<NextHop, u32> {
-    let place = place(node).ok_or(BPF_FIB_LKUP_RET_NOT_FWDED)?;
-    // SAFETY: see `place`; all fields are integers.
+    let place = place_in(&HOPS, NextHop::slot(node)).ok_or(BPF_FIB_LKUP_RET_NOT_FWDED)?;
+    // SAFETY: see `place_in`; all fields are integers.
     let hop = unsafe { &mut *place };
     let is_known =
         hop.leads_to(node, now()) && hop.takes(way.packet.length(), way.packet.gso_size());
@@ -58,15 +59,6 @@ pub(crate) fn to_node(way: &Way<'_>, fib: &mut FibParams, node: &Ip) -> Result<N
 fn now() -> u64 {
     // SAFETY: a plain helper call without pointers.
     unsafe { bpf_jiffies64() }
-}
-
-/// Where this processor remembers the way to the node, with whatever is there now. As in `flows.rs`, nobody else
-/// uses it meanwhile.
-#[inline(always)]
-fn place(node: &Ip) -> Option<*mut NextHop> {
-    let hops = HOPS.get_ptr_mut(0)?.cast::<NextHop>();
-    // SAFETY: a slot is below the number of hops.
-    Some(unsafe { hops.add(NextHop::slot(node)) })
 }
 
 /// Asks the kernel, as for a packet of this node's registered address that arrives on `podwire0`, and remembers
