@@ -47,9 +47,22 @@ impl Row {
 
 /// A prefix as in the map: the address with IPv4 in its mapped form, and the number of bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Prefix {
+pub(crate) struct Prefix {
     address: u128,
     bits: u8,
+}
+
+impl Prefix {
+    /// Of a key of the map; none where that has more bits than an address.
+    pub(crate) fn of_key(bits: u32, address: Addr) -> Option<Self> {
+        let bits = u8::try_from(bits).ok().filter(|bits| *bits <= 128)?;
+        Some(Self { address: u128::from_be_bytes(address.bytes), bits })
+    }
+
+    /// The number of bits and the address, as in a key of the map.
+    pub(crate) fn to_key(self) -> (u32, Addr) {
+        (self.bits.into(), Addr { bytes: self.address.to_be_bytes() })
+    }
 }
 
 impl From<IpNet> for Prefix {

@@ -1,18 +1,17 @@
 //! `pw_nodes`, thousands of entries in one call.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{IterableMap as _, LpmTrie, MapData};
-use dataplane_core::abi::address::IPV4_PREFIX_OFFSET;
 use dataplane_core::abi::names::{MAP_NODES, NODES_MAX};
 use dataplane_core::abi::{Addr, NodeEntry};
 use ipnet::IpNet;
 
 use super::error::{Context as _, refusal};
 use super::syscall;
+use crate::kernel::node_table::Prefix;
 use crate::kernel::{KernelError, NodeTable};
 
 /// Entries in one call of those that read.
@@ -127,22 +126,16 @@ impl Iterator for Reader<'_> {
     }
 }
 
-fn key(prefix: IpNet) -> Key<Addr> {
-    let length = u32::from(prefix.prefix_len());
-    let offset = if matches!(prefix, IpNet::V4(_)) { IPV4_PREFIX_OFFSET } else { 0 };
-    Key::new(length + offset, Addr::from(prefix.network()))
+fn key(net: IpNet) -> Key<Addr> {
+    let (bits, address) = Prefix::from(net).to_key();
+    Key::new(bits, address)
 }
 
 fn prefix(key: &Key<Addr>) -> Result<IpNet, KernelError> {
-    let (length, addr) = (key.prefix_len(), key.data());
-    let (ip, length) = match (addr.to_ip(), length.checked_sub(IPV4_PREFIX_OFFSET)) {
-        (ip @ IpAddr::V4(_), Some(length)) => (ip, length),
-        (IpAddr::V4(_) | IpAddr::V6(_), _) => (IpAddr::V6(addr.bytes.into()), length),
-    };
-    u8::try_from(length)
-        .ok()
-        .and_then(|length| IpNet::new(ip, length).ok())
-        .ok_or_else(|| refusal(format!("read {MAP_NODES}"), format!("a key of {length} bits")))
+    let bits = key.prefix_len();
+    Prefix::of_key(bits, key.data())
+        .map(IpNet::from)
+        .ok_or_else(|| refusal(format!("read {MAP_NODES}"), format!("a key of {bits} bits")))
 }
 
 #[cfg(test)]
