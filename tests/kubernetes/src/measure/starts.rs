@@ -23,6 +23,8 @@ const METRICS: [(&str, &str); 3] = [
 type Observed = [Histogram; METRICS.len()];
 
 const OBSERVED_TIME_MAX: Duration = Duration::from_secs(30);
+/// Of the pods; one that is missing changes a mean by less than runs differ.
+const OBSERVED_SHARE_MIN: f64 = 0.95;
 /// Of ours to the reference plugin's.
 const WANTED: f64 = 1.0;
 
@@ -64,17 +66,25 @@ pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Starts> {
     Ok(starts)
 }
 
-/// What came since then, once it is there of every pod: the kubelet counts some a moment after the pod is Ready.
+/// What came since then, once it is there of every pod: the kubelet counts some a moment after the pod is Ready. It
+/// forgets one now and then (`kubelet_pod_start_sli_duration_seconds` had 109 of 110 half a minute later, v1.37.1), so
+/// after a while those that are there are enough.
 fn observed_since(cluster: &Cluster, before: &Observed, pods: usize) -> Result<Observed> {
-    wait_until("the kubelet's metrics of all pods", OBSERVED_TIME_MAX, || {
+    let with_at_least = |share: f64| {
         let mut all = observed(cluster)?;
         for ((histogram, before), (_, metric)) in all.iter_mut().zip(before).zip(METRICS) {
             *histogram = histogram.since(before);
             let count = histogram.count();
-            ensure!(count >= pods as f64, "{metric} has {count} observations of {pods} pods");
+            ensure!(
+                count >= pods as f64 * share,
+                "{metric} has {count} observations of {pods} pods"
+            );
         }
         Ok(all)
-    })
+    };
+    let every = || with_at_least(1.0);
+    wait_until("the kubelet's metrics of all pods", OBSERVED_TIME_MAX, every)
+        .or_else(|_| with_at_least(OBSERVED_SHARE_MIN))
 }
 
 fn observed(cluster: &Cluster) -> Result<Observed> {
