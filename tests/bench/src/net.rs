@@ -54,6 +54,11 @@ impl Options {
         self.only.is_empty() || self.only.contains(&path)
     }
 
+    /// Whether the parts are measured that a quick run leaves out unless it is asked for them.
+    fn has_time(&self) -> bool {
+        !self.quick || !self.only.is_empty()
+    }
+
     /// Those that are measured.
     fn of(&self, ways: &[Way]) -> Vec<Way> {
         let is_measured = |way: &&Way| {
@@ -64,6 +69,7 @@ impl Options {
 }
 
 const SHORT: Plan = Plan { loads: &Load::SHORT, rounds: 60, on_one_processor: true };
+const COUNTED: Plan = Plan { loads: &Load::COUNTED, rounds: 10, on_one_processor: true };
 const LONG: Plan = Plan { loads: &Load::LONG, rounds: 5, on_one_processor: false };
 const QUICK: Plan = Plan { rounds: 40, ..SHORT };
 
@@ -100,12 +106,12 @@ fn ways(options: &Options, figures: &mut Figures) -> Result<()> {
     if !Path::ALL.into_iter().any(|path| options.wants(path) && !path.is_by_entries()) {
         return Ok(());
     }
-    let plans: &[Plan] = if options.quick { &[QUICK] } else { &[SHORT, LONG] };
+    let plans: &[Plan] = if options.quick { &[QUICK] } else { &[SHORT, COUNTED, LONG] };
     let stage = Stage::new()?;
     for plan in plans {
         rounds("rounds", &options.of(stage.ways()), plan, figures)?;
     }
-    if !options.quick || !options.only.is_empty() {
+    if options.has_time() {
         let wires = options.of(&stage.make_wires()?);
         for plan in plans {
             rounds("rounds, offloads off", &wires, plan, figures)?;
@@ -116,7 +122,7 @@ fn ways(options: &Options, figures: &mut Figures) -> Result<()> {
 
 fn by_entries(options: &Options, figures: &mut Figures) -> Result<()> {
     let is_wanted = Path::ALL.into_iter().any(|path| options.wants(path) && path.is_by_entries());
-    if is_wanted && (!options.quick || !options.only.is_empty()) {
+    if is_wanted && options.has_time() {
         let scale = Scale::new()?;
         rounds("rounds by entries", &options.of(&scale.ways), &SHORT, figures)?;
     }

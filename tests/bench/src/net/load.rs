@@ -6,6 +6,7 @@
 
 mod connections;
 mod iperf;
+mod programs;
 mod softirq;
 mod trips;
 mod windows;
@@ -44,6 +45,10 @@ pub(super) enum Load {
     Connections,
     /// Datagrams with so many bytes, none of which is lost.
     Windows(u16),
+    /// One TCP stream, while the kernel counts the time of programs.
+    CountedStream,
+    /// Datagrams of 64 bytes, while the kernel counts the time of programs.
+    CountedWindows,
     /// So many TCP streams, by iperf3.
     Iperf(u8),
     /// As many datagrams with so many bytes as can be sent, by iperf3.
@@ -61,6 +66,8 @@ impl Load {
         Self::Windows(64),
         Self::Windows(1400),
     ];
+    /// In turns as short, which are slower for the counting.
+    pub(super) const COUNTED: [Self; 2] = [Self::CountedStream, Self::CountedWindows];
     /// In long turns.
     pub(super) const LONG: [Self; 5] =
         [Self::Iperf(1), Self::Iperf(4), Self::Iperf(16), Self::Flood(64), Self::Flood(1400)];
@@ -81,6 +88,12 @@ impl Load {
                 let metric = if bytes == 64 { Metric::Udp64 } else { Metric::Udp1400 };
                 Ok(vec![(metric, windows::per_second(way, bytes.into(), WINDOWS)?)])
             }
+            Self::CountedStream => {
+                counted(way, Metric::Tcp1Programs, || stream(way, Window::Automatic).map(drop))
+            }
+            Self::CountedWindows => counted(way, Metric::Udp64Programs, || {
+                windows::per_second(way, 64, WINDOWS).map(drop)
+            }),
             Self::Iperf(count) => {
                 let (rate, cpu) = match count {
                     1 => (Metric::Iperf1, Metric::Iperf1Cpu),
@@ -112,6 +125,18 @@ fn stream(way: &Way, window: Window) -> Result<Vec<(Metric, f64)>> {
         figures.push((Metric::Tcp1Memory, conversation.memory(STREAM)? as f64 / 1024.0));
     }
     Ok(figures)
+}
+
+/// Nothing is sent, or measured, where packets meet no program.
+fn counted(
+    way: &Way,
+    metric: Metric,
+    send: impl FnOnce() -> Result<()>,
+) -> Result<Vec<(Metric, f64)>> {
+    if !way.label.contender.has_programs() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![(metric, programs::time_per_run(send)?)])
 }
 
 /// For datagrams: that of the client, connected, and that of the server.

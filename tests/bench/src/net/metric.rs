@@ -40,11 +40,13 @@ pub(crate) enum Metric {
     Flood1400,
     Flood1400Loss,
     Flood1400Cpu,
+    Tcp1Programs,
+    Udp64Programs,
 }
 
 impl Metric {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Tcp1,
         Self::Tcp1Auto,
         Self::Tcp1Memory,
@@ -71,6 +73,8 @@ impl Metric {
         Self::Flood1400,
         Self::Flood1400Loss,
         Self::Flood1400Cpu,
+        Self::Tcp1Programs,
+        Self::Udp64Programs,
     ];
 
     /// For people, with the unit.
@@ -116,11 +120,17 @@ impl Metric {
             Self::Flood1400 => ("iperf3, UDP of 1,400 B, received per second", More, 0),
             Self::Flood1400Loss => ("iperf3, UDP of 1,400 B, loss in %", Less, 2),
             Self::Flood1400Cpu => ("iperf3, UDP of 1,400 B, CPU s per million", Less, 2),
+            Self::Tcp1Programs => {
+                ("TCP, 1 stream, a program's run as the kernel counts, ns", Less, 0)
+            }
+            Self::Udp64Programs => {
+                ("UDP of 64 B, a program's run as the kernel counts, ns", Less, 0)
+            }
         }
     }
 
     /// Whether a ratio of it says something: one in a thousand is a matter of the machine's other work, a loss may be
-    /// zero, and memory follows the kernel's window.
+    /// zero, memory follows the kernel's window, and yardsticks have no programs.
     pub(crate) fn is_compared(self) -> bool {
         !matches!(
             self,
@@ -129,6 +139,8 @@ impl Metric {
                 | Self::TripUdpP999
                 | Self::Flood64Loss
                 | Self::Flood1400Loss
+                | Self::Tcp1Programs
+                | Self::Udp64Programs
         )
     }
 

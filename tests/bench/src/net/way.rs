@@ -146,6 +146,11 @@ impl Contender {
         }
     }
 
+    /// Whether packets meet programs.
+    pub(crate) fn has_programs(self) -> bool {
+        self == Self::Least || self.is_podwire()
+    }
+
     /// Whether it is Podwire, whatever its maps hold.
     pub(crate) fn is_podwire(self) -> bool {
         matches!(
