@@ -1,8 +1,9 @@
 //! What the API server tells whoever watches, with the time at which it was heard.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,13 @@ use serde_json::Value;
 use crate::kubectl::Kubectl;
 
 /// A watch, by `kubectl`: no part of the agents. It first tells of every object that there is.
+///
+/// The API server ends a watch whose reader is slow (`forceWatcherClose` of its cache); it goes on behind the last event
+/// then, as every client's does.
 #[derive(Debug)]
 pub(crate) struct Watch {
     heard: Receiver<Result<Heard>>,
-    _kubectl: Process,
+    _kubectl: Arc<Mutex<Process>>,
 }
 
 /// An event.
@@ -33,20 +37,35 @@ impl Heard {
     pub(crate) fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
+
+    /// That of the collection behind this event, a growing number (Kubernetes API concepts, "Resource versions").
+    fn version(&self) -> u64 {
+        let version = self.object["metadata"]["resourceVersion"].as_str();
+        version.and_then(|version| version.parse().ok()).unwrap_or_default()
+    }
 }
 
 impl Watch {
     /// Begins to watch a collection, `/api/v1/nodes`, with further words of the query.
     pub(crate) fn new(kubectl: &Kubectl, collection: &str, query: &str) -> Result<Self> {
+        let path = format!("{collection}?watch=1&timeoutSeconds=7200{query}");
+        let kubectl = kubectl.clone();
+        let start = move |version: u64| start(&kubectl, &path, version);
         // From the server's cache: etcd before 3.4.31 cannot tell it whether that is the newest.
-        let path = format!("{collection}?watch=1&resourceVersion=0&timeoutSeconds=7200{query}");
-        let mut command = kubectl.service();
-        command.args(["get", "--raw", &path]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("kubectl")?;
-        let stdout = child.stdout.take().context("its output")?;
+        let (process, stdout) = start(0)?;
+        let process = Arc::new(Mutex::new(process));
         let (sender, heard) = mpsc::channel();
-        thread::spawn(move || listen(stdout, &sender));
-        Ok(Self { heard, _kubectl: Process::new(child) })
+        let running = Arc::downgrade(&process);
+        thread::spawn(move || {
+            listen_again(stdout, &sender, |version| {
+                let running = running.upgrade()?;
+                Some(start(version).map(|(process, stdout)| {
+                    *running.lock().unwrap_or_else(PoisonError::into_inner) = process;
+                    stdout
+                }))
+            });
+        });
+        Ok(Self { heard, _kubectl: process })
     }
 
     /// Waits until `look` finds something in an event.
@@ -72,15 +91,47 @@ impl Watch {
     }
 }
 
-/// One line per event, until there are no more or nobody wants them.
-fn listen(from: impl Read, to: &Sender<Result<Heard>>) {
+/// Events behind a version of the collection.
+fn start(kubectl: &Kubectl, path: &str, version: u64) -> Result<(Process, ChildStdout)> {
+    let mut command = kubectl.service();
+    command.args(["get", "--raw", &format!("{path}&resourceVersion={version}")]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("kubectl")?;
+    let stdout = child.stdout.take().context("its output")?;
+    Ok((Process::new(child), stdout))
+}
+
+/// Listens, and where a watch ends behind events, to another one behind the last of them, if there is to be one.
+fn listen_again<R: Read>(
+    mut from: R,
+    to: &Sender<Result<Heard>>,
+    again: impl Fn(u64) -> Option<Result<R>>,
+) {
+    let mut version = 0;
+    while let Some(newest) = listen(from, to).filter(|newest| *newest > version) {
+        version = newest;
+        from = match again(version) {
+            Some(Ok(more)) => more,
+            Some(Err(error)) => {
+                // Nobody may want it any more.
+                let _ = to.send(Err(error));
+                return;
+            }
+            None => return,
+        };
+    }
+}
+
+/// One line per event; returns the newest version at the end, none where nobody wants events any more.
+fn listen(from: impl Read, to: &Sender<Result<Heard>>) -> Option<u64> {
+    let mut newest = 0;
     for line in BufReader::new(from).lines() {
         let at = Instant::now();
         let heard = line.map_err(Into::into).and_then(|line| read(&line, at));
-        if to.send(heard).is_err() {
-            return;
-        }
+        newest = newest.max(heard.as_ref().map_or(0, Heard::version));
+        to.send(heard).ok()?;
     }
+    Some(newest)
 }
 
 fn read(line: &str, at: Instant) -> Result<Heard> {
@@ -92,6 +143,9 @@ fn read(line: &str, at: Instant) -> Result<Heard> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::io::Cursor;
+
     use super::*;
 
     #[test]
@@ -101,5 +155,27 @@ mod tests {
         assert_eq!((heard.kind.as_str(), heard.name()), ("ADDED", "a"));
         let line = r#"{"type":"ERROR","object":{"code":410}}"#;
         assert!(read(line, Instant::now()).unwrap_err().to_string().contains("410"));
+    }
+
+    #[test]
+    fn a_watch_that_the_server_ends_goes_on_behind_its_newest_event() {
+        let event = |name: &str, version: u64| {
+            let metadata =
+                serde_json::json!({"name": name, "resourceVersion": version.to_string()});
+            format!("{}\n", serde_json::json!({"type": "ADDED", "object": {"metadata": metadata}}))
+        };
+        let first = event("a", 9) + &event("b", 7);
+        let (sender, heard) = mpsc::channel();
+        let asked = RefCell::new(Vec::new());
+        listen_again(Cursor::new(first), &sender, |version| {
+            asked.borrow_mut().push(version);
+            let more = if version == 9 { event("c", 10) } else { String::new() };
+            Some(Ok(Cursor::new(more)))
+        });
+        drop(sender);
+        let names: Vec<String> =
+            heard.iter().map(|heard| heard.unwrap().name().to_owned()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(asked.into_inner(), [9, 10], "one that tells nothing is the last");
     }
 }
