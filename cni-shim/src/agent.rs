@@ -1,10 +1,13 @@
 //! The agent, as the plugin calls it.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use crate::error::{Context as _, DECODE, IO, PROTOCOL, TRY_AGAIN, failure};
 use crate::names::{PLUGIN_FILE, PluginFile, beside};
@@ -114,10 +117,20 @@ pub(crate) fn away(socket: &Path) -> Duration {
 }
 
 fn send(socket: &Path, request: &Request) -> Result<UnixStream, MessageError> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect(socket, ANSWER_MAX)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
-    stream.set_write_timeout(Some(ANSWER_MAX))?;
     protocol::write(&mut stream, request)?;
+    Ok(stream)
+}
+
+/// An agent that hangs takes no more calls once its queue is full: the limit for sending is one for connecting, too
+/// (`unix_stream_connect`).
+fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let stream =
+        socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let stream = UnixStream::from(stream);
+    stream.set_write_timeout(Some(limit))?;
+    socket::connect(stream.as_raw_fd(), &UnixAddr::new(socket)?)?;
     Ok(stream)
 }
 
@@ -127,7 +140,7 @@ fn is_time_over(error: &io::Error) -> bool {
 
 fn no_answer(socket: &Path, error: &io::Error) -> Failure {
     let why = if is_time_over(error) {
-        format!("it took the call and was silent for {} s", ANSWER_MAX.as_secs())
+        format!("it was silent for {} s", ANSWER_MAX.as_secs())
     } else {
         error.to_string()
     };
@@ -200,6 +213,28 @@ mod tests {
         assert_eq!(error.code, TRY_AGAIN, "{error}");
         assert!(error.message.contains("closed before"), "{error}");
         assert!(error.details.contains("is podwire-agent running"), "{error}");
+    }
+
+    #[test]
+    fn one_that_takes_no_calls_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let new = || {
+            let (unix, stream) = (AddressFamily::Unix, SockType::Stream);
+            socket::socket(unix, stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket")
+        };
+        let hanging = new();
+        socket::bind(hanging.as_raw_fd(), &UnixAddr::new(&path).expect("a path")).expect("bound");
+        socket::listen(&hanging, socket::Backlog::new(0).expect("none")).expect("listens");
+        let mut queued = Vec::new();
+        let error = loop {
+            match connect(&path, Duration::from_millis(20)) {
+                Ok(stream) => queued.push(stream),
+                Err(error) => break error,
+            }
+            assert!(queued.len() < 10, "the queue has no end");
+        };
+        assert!(is_time_over(&error), "{error}");
     }
 
     #[test]

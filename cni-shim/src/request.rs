@@ -74,8 +74,31 @@ impl Environment {
         }
     }
 
+    /// Names all of these variables that are missing.
+    fn require(&self, wanted: &[(&str, &str)]) -> Result<(), Failure> {
+        let is_missing =
+            |(name, value): &(&str, &str)| value.is_empty().then(|| (*name).to_owned());
+        let missing: Vec<String> = wanted.iter().filter_map(is_missing).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (missing, verb) = (missing.join(", "), &self.command);
+        Err(failure(INVALID_ENVIRONMENT, format!("missing: {missing}"), format!("{verb} needs it")))
+    }
+
+    /// The attachment of ADD and CHECK, and the path of the container's network namespace.
+    pub(crate) fn attachment_in_netns(&self) -> Result<(Attachment, &str), Failure> {
+        self.require(&[
+            ("CNI_CONTAINERID", &self.container_id),
+            ("CNI_NETNS", &self.netns),
+            ("CNI_IFNAME", &self.ifname),
+        ])?;
+        Ok((self.attachment()?, &self.netns))
+    }
+
     /// The attachment of ADD, DEL and CHECK, by the rules of section 2.
     pub(crate) fn attachment(&self) -> Result<Attachment, Failure> {
+        self.require(&[("CNI_CONTAINERID", &self.container_id), ("CNI_IFNAME", &self.ifname)])?;
         let invalid =
             |message: &str, details: String| Err(failure(INVALID_ENVIRONMENT, message, details));
         let id = &self.container_id;
@@ -101,18 +124,6 @@ impl Environment {
             );
         }
         Ok(Attachment { container_id: id.clone(), ifname: name.clone() })
-    }
-
-    /// The path of the container's network namespace.
-    pub(crate) fn netns(&self) -> Result<&str, Failure> {
-        if self.netns.is_empty() {
-            return Err(failure(
-                INVALID_ENVIRONMENT,
-                "CNI_NETNS is missing",
-                "ADD and CHECK need it",
-            ));
-        }
-        Ok(&self.netns)
     }
 
     /// For tests of other modules.
@@ -270,12 +281,12 @@ impl Config {
         ipam::delegated_type(self)?;
         behind(self.prev_result.as_ref(), Value::Null)?;
         let key = "bandwidth";
-        if self.runtime_config.contains_key(key)
-            || self.args.as_ref().is_some_and(|args| !args["cni"][key].is_null())
-        {
+        let of_args = self.args.as_ref().map(|args| &args["cni"][key]);
+        let asked = self.runtime_config.get(key).or(of_args.filter(|value| !value.is_null()));
+        if let Some(value) = asked {
             return Err(failure(
                 UNSUPPORTED_FIELD,
-                format!("the runtime asks for {key:?}"),
+                format!("the runtime asks for {key:?}: {value}"),
                 "chain the plugin \"bandwidth\", and give it the capability",
             ));
         }
@@ -331,6 +342,8 @@ mod tests {
             let error = environment(id, ifname, "").attachment().expect_err("refused");
             assert_eq!(error.code, INVALID_ENVIRONMENT, "{id:?} {ifname:?}");
         }
+        let error = environment("", "", "").attachment_in_netns().expect_err("nothing there");
+        assert_eq!(error.message, "missing: CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME");
     }
 
     #[test]

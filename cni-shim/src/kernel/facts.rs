@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::neighbour::{
@@ -17,10 +18,12 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
 };
+use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink::{LinkFacts, Netlink};
-use super::socket::Ask;
+use super::route::own_table;
+use super::socket::{Ask, errno};
 use crate::error::{Context as _, KERNEL};
 use crate::protocol::Failure;
 
@@ -31,6 +34,10 @@ pub(crate) struct PodFacts {
     pub(crate) addresses: BTreeSet<IpNet>,
     /// The routes by this interface.
     pub(crate) routes: BTreeSet<RouteFacts>,
+    /// Its own table, if it has one.
+    pub(crate) own_table: u32,
+    /// The addresses whose packets a rule leads there.
+    pub(crate) led_to_own_table: BTreeSet<IpAddr>,
     /// The permanent ones.
     pub(crate) neighbours: BTreeMap<IpAddr, [u8; 6]>,
 }
@@ -42,6 +49,10 @@ pub(crate) struct RouteFacts {
     pub(crate) gateway: Option<IpAddr>,
     /// None: that of the interface.
     pub(crate) mtu: Option<u32>,
+    pub(crate) advmss: Option<u32>,
+    /// None: the family's default.
+    pub(crate) priority: Option<u32>,
+    pub(crate) table: u32,
 }
 
 impl Netlink {
@@ -58,8 +69,11 @@ impl Netlink {
         let neighbours = self.ask(all, Ask::Dump).context(KERNEL, what)?;
         let mut routes = self.routes(RouteMessageBuilder::<Ipv4Addr>::new().build(), what)?;
         routes.extend(self.routes(RouteMessageBuilder::<Ipv6Addr>::new().build(), what)?);
+        let own_table = own_table(index);
         Ok(Some(PodFacts {
             link,
+            own_table,
+            led_to_own_table: self.led_to(own_table)?,
             addresses: addresses
                 .iter()
                 .filter_map(|message| match message {
@@ -89,6 +103,24 @@ impl Netlink {
         let routes = self.routes(query, || "list the IPv6 routes of the container".into())?;
         let local = routes.iter().filter(|message| message.header.kind == RouteType::Local);
         Ok(local.filter_map(destination).collect())
+    }
+
+    /// The addresses whose packets a rule leads to a table. A kernel without rules has none.
+    fn led_to(&self, table: u32) -> Result<BTreeSet<IpAddr>, Failure> {
+        let mut led = BTreeSet::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut query = RuleMessage::default();
+            query.header.family = family;
+            let shown = match self.ask(RouteNetlinkMessage::GetRule(query), Ask::Dump) {
+                Err(error) if errno(&error) == Some(Errno::EOPNOTSUPP) => continue,
+                shown => shown.context(KERNEL, || "list the rules of the container".into())?,
+            };
+            led.extend(shown.iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewRule(rule) => source_of(rule, table),
+                _ => None,
+            }));
+        }
+        Ok(led)
     }
 
     fn routes(
@@ -132,11 +164,30 @@ fn route(message: &RouteMessage, index: u32) -> Option<RouteFacts> {
         RouteAttribute::Metrics(metrics) => Some(metrics),
         _ => None,
     });
-    let mtu = metrics.into_iter().flatten().find_map(|metric| match metric {
-        RouteMetric::Mtu(mtu) => Some(*mtu),
+    let metric = |of: fn(&RouteMetric) -> Option<u32>| metrics.into_iter().flatten().find_map(of);
+    let mtu = metric(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None });
+    let advmss =
+        metric(|metric| if let RouteMetric::Advmss(size) = metric { Some(*size) } else { None });
+    let priority = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(priority) => Some(*priority),
         _ => None,
     });
-    Some(RouteFacts { dst: IpNet::new(destination, length).ok()?, gateway, mtu })
+    let table = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    let table = table.unwrap_or_else(|| message.header.table.into());
+    let dst = IpNet::new(destination, length).ok()?;
+    Some(RouteFacts { dst, gateway, mtu, advmss, priority, table })
+}
+
+fn source_of(rule: &RuleMessage, of_table: u32) -> Option<IpAddr> {
+    let leads = |attribute: &RuleAttribute| *attribute == RuleAttribute::Table(of_table);
+    rule.attributes.iter().find(|attribute| leads(attribute))?;
+    rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::Source(source) => Some(*source),
+        _ => None,
+    })
 }
 
 fn destination(message: &RouteMessage) -> Option<IpAddr> {

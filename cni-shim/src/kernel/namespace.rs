@@ -1,6 +1,7 @@
 //! Work in a container's network namespace.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
 use std::os::linux::fs::MetadataExt as _;
 use std::path::Path;
@@ -9,7 +10,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
 
 use super::Netlink;
-use crate::error::{Context as _, INVALID_ENVIRONMENT, KERNEL, UNKNOWN_CONTAINER, failure};
+use crate::error::{Context as _, INVALID_ENVIRONMENT, IO, KERNEL, UNKNOWN_CONTAINER, failure};
 use crate::protocol::Failure;
 
 /// `NSFS_MAGIC` (linux/magic.h): files that are namespaces.
@@ -20,7 +21,12 @@ const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 /// Opens the namespace of `CNI_NETNS`, which must be one, and not our own.
 pub(crate) fn open_namespace(path: &Path) -> Result<File, Failure> {
     let what = || format!("open CNI_NETNS {}", path.display());
-    let file = File::open(path).context(UNKNOWN_CONTAINER, what)?;
+    let file = File::open(path).map_err(|error| {
+        // The runtime forgets a container that is said to be unknown.
+        let is_gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        let code = if is_gone { UNKNOWN_CONTAINER } else { IO };
+        failure(code, what(), error.to_string())
+    })?;
     if fstatfs(&file).context(KERNEL, what)?.filesystem_type() != NSFS_MAGIC {
         return Err(failure(
             INVALID_ENVIRONMENT,

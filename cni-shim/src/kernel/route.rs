@@ -19,6 +19,11 @@ use crate::result::{Route, gateway};
 /// the plugin `sbr` begin at 100.
 const FIRST_TABLE: u32 = 7000;
 
+/// The table of an interface whose routes another one has already.
+pub(super) fn own_table(index: u32) -> u32 {
+    FIRST_TABLE + index
+}
+
 /// An interface that gets routes.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
@@ -91,7 +96,7 @@ impl Netlink {
         routes: &[&Route],
         gateway: IpAddr,
     ) -> Result<(), Failure> {
-        let (ifname, table) = (way.ifname, FIRST_TABLE + way.index);
+        let (ifname, table) = (way.ifname, own_table(way.index));
         self.add_route_to_gateway(way, gateway, Some(table))?;
         for route in routes {
             let route = Route { table: Some(table), ..(*route).clone() };

@@ -48,11 +48,10 @@ struct Progress {
 /// 5. Configure the pod's end.
 /// 6. Host end up: before that no packet passes.
 pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResult, Failure> {
-    let attachment = environment.attachment()?;
+    let (attachment, netns_path) = environment.attachment_in_netns()?;
     let requested = ipam::requested(environment, config)?;
     let ipam = Ipam::new(environment, config, &requested)?;
-    let netns_path = environment.netns()?.to_owned();
-    let netns = kernel::open_namespace(Path::new(&netns_path))?;
+    let netns = kernel::open_namespace(Path::new(netns_path))?;
     let pod = environment.pod()?;
     let socket = config.socket();
     let lock = crate::lock::take(&attachment, &socket)?; // 1
@@ -68,7 +67,7 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
         expedite: file.expedite,
         big_tcp: file.big_tcp,
         attachment,
-        netns_path,
+        netns_path: netns_path.to_owned(),
         netns,
         pod,
         socket,

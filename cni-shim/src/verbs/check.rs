@@ -18,8 +18,8 @@ use crate::result::{AddResult, Interface, Route, gateway, mac_text};
 
 /// Checks that an attachment is as ADD left it; names the first difference.
 pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Failure> {
-    let attachment = environment.attachment()?;
-    let netns = kernel::open_namespace(Path::new(environment.netns()?))?;
+    let (attachment, netns) = environment.attachment_in_netns()?;
+    let netns = kernel::open_namespace(Path::new(netns))?;
     let Some(previous) = config.prev_result.clone() else {
         return Err(failure(INVALID_CONFIG, "\"prevResult\" is missing", "CHECK needs it"));
     };
@@ -97,19 +97,54 @@ fn pod_side(
             }
         }
     }
+    own_table(pod, addresses, ifname)?;
     // Those of other plugins in the chain are theirs to check.
     let ours = |route: &&Route| route.gw == Some(gateway(route.dst.addr()));
     previous.routes.iter().filter(ours).try_for_each(|wanted| route(pod, wanted))
 }
 
-/// A route that ADD set. Results before 1.1.0 do not tell its MTU.
+/// Where another interface had the routes, this one's are in a table of its own, to which a rule leads.
+fn own_table(pod: &PodFacts, addresses: &[IpAddr], ifname: &str) -> Result<(), Failure> {
+    let table = pod.own_table;
+    for ip in addresses {
+        let is_of_table =
+            |r: &&RouteFacts| r.table == table && r.dst.addr().is_ipv4() == ip.is_ipv4();
+        let has_routes = pod.routes.iter().any(|route| is_of_table(&route));
+        match (has_routes, pod.led_to_own_table.contains(ip)) {
+            (true, false) => {
+                return Err(differs(format!(
+                    "the rule that leads {ip} to the table {table} is gone"
+                )));
+            }
+            (false, true) => {
+                return Err(differs(format!(
+                    "the routes of {ifname} in the table {table} are gone"
+                )));
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A route that ADD set. Results before 1.1.0 do not tell its MTU and what else there is.
 fn route(pod: &PodFacts, wanted: &Route) -> Result<(), Failure> {
     let dst = wanted.dst;
     let what = match dst.prefix_len() {
         0 => "default route".to_owned(),
         _ => format!("route to {dst}"),
     };
-    let is_it = |route: &&RouteFacts| route.dst == dst && route.gateway == wanted.gw;
+    // The plugin "sbr" may have moved it, but not to the table of ours, which has copies.
+    let is_there = |route: &&RouteFacts| match wanted.table {
+        Some(table) => route.table == table,
+        None => route.table != pod.own_table,
+    };
+    let is_as = |wanted: Option<u32>, found| wanted.is_none_or(|w| w == 0) || wanted == found;
+    let is_it = |route: &&RouteFacts| {
+        (route.dst == dst && route.gateway == wanted.gw && is_there(route))
+            && is_as(wanted.priority, route.priority)
+            && is_as(wanted.advmss, route.advmss)
+    };
     let found: Vec<&RouteFacts> = pod.routes.iter().filter(is_it).collect();
     let gateway = gateway(dst.addr());
     match (found.first(), wanted.mtu) {

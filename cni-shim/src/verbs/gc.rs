@@ -1,7 +1,7 @@
 //! GC: one request to the agent, which knows the attachments and sees the interfaces.
 
 use crate::agent::{self, AGENT_WAIT_MAX};
-use crate::error::{INVALID_CONFIG, failure};
+use crate::error::failure;
 use crate::ipam;
 use crate::protocol::{Call, Failure, GcCall, Reply};
 use crate::request::{Config, Environment};
@@ -10,10 +10,8 @@ use crate::request::{Config, Environment};
 ///
 /// A delegated plugin does the same with its leases, also where the agent could not do all.
 pub(crate) fn gc(environment: &Environment, config: &Config) -> Result<(), Failure> {
-    let collected = collect(config);
-    if collected.as_ref().is_err_and(|error| error.code == INVALID_CONFIG) {
-        return collected;
-    }
+    let call = GcCall { network: config.network()?.to_owned(), valid: config.valid_attachments()? };
+    let collected = collect(config, call);
     let leases = ipam::gc(environment, config);
     let Err(mut error) = collected else { return leases };
     if let Err(more) = leases {
@@ -22,11 +20,8 @@ pub(crate) fn gc(environment: &Environment, config: &Config) -> Result<(), Failu
     Err(error)
 }
 
-fn collect(config: &Config) -> Result<(), Failure> {
-    let network = config.network()?.to_owned();
-    let valid = config.valid_attachments()?;
-    let call = Call::Gc(GcCall { network, valid });
-    let reply = agent::ask(&config.socket(), call, AGENT_WAIT_MAX)?;
+fn collect(config: &Config, call: GcCall) -> Result<(), Failure> {
+    let reply = agent::ask(&config.socket(), Call::Gc(call), AGENT_WAIT_MAX)?;
     let Reply::Collected(collected) = reply else { return Err(agent::unfit(&reply)) };
     match collected.failures.as_slice() {
         [] => Ok(()),

@@ -54,7 +54,8 @@ impl<'a> Library<'a> {
         Ok(answer["result"].take())
     }
 
-    fn fail(&self, verb: &str, pod: &Pod, list: &Value, code: u32) -> Result<()> {
+    /// A call that fails with a code.
+    pub(super) fn fail(&self, verb: &str, pod: &Pod, list: &Value, code: u32) -> Result<()> {
         let answer = self.call(verb, pod, list)?;
         ensure!(answer["error"]["code"] == code, "{verb}: {answer}, not {code}");
         Ok(())

@@ -88,6 +88,45 @@ fn each_way(pod: &Namespace, own: &[IpAddr], other: &Namespace, to: &[IpAddr]) -
     Ok(())
 }
 
+/// What a second interface sends goes by a rule and a table of its own.
+#[test]
+fn check_looks_at_rule_and_table_of_a_second_interface() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        for (what, again) in [
+            ("ip rule delete from {} lookup {}", "ip rule add from {} lookup {}"),
+            ("ip -6 rule delete from {} lookup {}", "ip -6 rule add from {} lookup {}"),
+            ("ip route flush table {}", ""),
+        ] {
+            let pod = node.pod()?;
+            let mut library = Library::new(node);
+            library.ifname = "net1";
+            let list = list(node, "1.1.0", &[]);
+            let own = addresses(&library.succeed("ADD", &pod, &list)?)?;
+            library.succeed("CHECK", &pod, &list)?;
+            let rules = pod.namespace.run("ip rule show")?;
+            let table = rules.split("lookup ").find_map(|rest| {
+                rest.split_whitespace().next().filter(|table| table.parse::<u32>().is_ok())
+            });
+            let table = table.with_context(|| format!("no table of its own: {rules}"))?;
+            let family = usize::from(what.contains("-6"));
+            let filled = |text: &str| match text.contains("from") {
+                true => text.replacen("{}", &own[family].to_string(), 1).replacen("{}", table, 1),
+                false => text.replacen("{}", table, 1),
+            };
+            pod.namespace.run(&filled(what))?;
+            library.fail("CHECK", &pod, &list, 102).context(what)?;
+            if !again.is_empty() {
+                pod.namespace.run(&filled(again))?;
+                library.succeed("CHECK", &pod, &list)?;
+            }
+            library.succeed("DEL", &pod, &list)?;
+            pod.delete()?;
+        }
+        Ok(())
+    });
+}
+
 /// As Multus has it where another network is the cluster's default.
 #[test]
 fn a_pod_with_a_default_route_of_others_keeps_it() {
