@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni_shim::protocol::{
-    Failure, MESSAGE_BYTES_MAX, MessageError, PROTOCOL_VERSION, Reply, Request, encode,
+    Call, Failure, MESSAGE_BYTES_MAX, MessageError, PROTOCOL_VERSION, Reply, Request, encode,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -151,10 +151,13 @@ async fn converse(
     let reply = match timeout_at(deadline, read_request(&mut stream)).await.map_err(late)? {
         Ok(request) => {
             let (call, start) = (monitor::call_name(&request.call), Instant::now());
+            let is_about_us = matches!(request.call, Call::Ready(_));
             let reply = match timeout_at(deadline, ask(request, engine)).await {
                 Ok(Some(reply)) => reply,
                 // The agent stops. Without a reply the plugin asks its successor.
                 Ok(None) => return Ok(()),
+                // A node whose agent is busy takes pods. Without a reply the plugin says so.
+                Err(_) if is_about_us => return Ok(()),
                 Err(_) => Reply::Failed(failure::try_again(
                     "the agent is busy",
                     &format!("it did not come to this call within {} s", time_max.as_secs()),

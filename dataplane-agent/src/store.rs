@@ -165,6 +165,17 @@ impl Store {
         write_whole(&path, &text)
     }
 
+    /// Whether [`Store::put`] would work: the directory may be full, or read-only by now.
+    ///
+    /// # Errors
+    /// When nothing can be written.
+    pub fn try_to_write(&self) -> Result<(), StoreError> {
+        // As long as that of a pod; [`Self::load`] removes one that was left.
+        let path = self.attachments.join("trial").with_extension(NEW);
+        let tried = fs::write(&path, [b' '; 1024]).and_then(|()| fs::remove_file(&path));
+        tried.map_err(io_error("cannot write", &path))
+    }
+
     /// Removes an attachment file. One that is gone is no error.
     ///
     /// # Errors

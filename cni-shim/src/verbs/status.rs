@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::agent;
-use crate::error::{NOT_AVAILABLE, PROTOCOL, TRY_AGAIN, failure};
+use crate::error::{LIMITED, NOT_AVAILABLE, PROTOCOL, TRY_AGAIN, failure};
 use crate::ipam;
 use crate::kernel;
 use crate::names::Pins;
@@ -28,7 +28,7 @@ pub(crate) fn status(environment: &Environment, config: &Config) -> Result<(), F
     let file = agent::plugin_file(&socket).map_err(not_available)?; // 2
     kernel::check_pins(&Pins(file.bpffs))?; // 3
     let pools = ipam::delegated_type(config)?.is_none();
-    ipam::status(environment, config)?; // 4
+    ipam::status(environment, config).map_err(of_delegate)?; // 4
     // Before the question: an agent that comes back meanwhile does not make an old one young.
     let away = agent::away(&socket);
     match agent::ask_once(&socket, Call::Ready(ReadyCall { pools })) {
@@ -40,6 +40,11 @@ pub(crate) fn status(environment: &Environment, config: &Config) -> Result<(), F
         Err(error) if error.code == TRY_AGAIN && away < AWAY_MAX => Ok(()), // 6
         Err(error) => Err(not_available(error)),
     }
+}
+
+/// One that says so has the right code; whatever else is wrong with it, an ADD would fail.
+fn of_delegate(why: Failure) -> Failure {
+    if matches!(why.code, NOT_AVAILABLE | LIMITED) { why } else { not_available(why) }
 }
 
 fn not_available(why: Failure) -> Failure {

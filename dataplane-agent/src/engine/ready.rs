@@ -13,6 +13,7 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn ready(&mut self, call: &ReadyCall) -> Result<(), Failure> {
         self.check_ready()?;
         self.kernel.program_ids().map_err(|error| failure::kernel(&error))?;
+        self.store.try_to_write().map_err(|error| failure::store(&error))?;
         if call.pools { check_pools(&self.ipam.usage()) } else { Ok(()) }
     }
 }

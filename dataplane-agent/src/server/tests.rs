@@ -89,6 +89,18 @@ async fn one_that_says_nothing_does_not_hold_up_others() {
     task.abort();
 }
 
+/// A node is not called unable for that: the plugin hears nothing, as from an agent that is being replaced.
+#[tokio::test]
+async fn a_busy_agent_does_not_say_that_it_takes_no_pods() {
+    let (_directory, socket) = place();
+    let task = serve(&socket);
+    let call = Call::Ready(protocol::ReadyCall { pools: true });
+    let ready = encode(&Request { version: PROTOCOL_VERSION, call }).unwrap();
+    let error = exchange(&socket, ready).await.unwrap_err();
+    assert!(matches!(error, MessageError::Io(_)), "{error}");
+    task.abort();
+}
+
 #[tokio::test]
 async fn an_engine_that_takes_too_long_is_said_to_be_busy() {
     let (_directory, socket) = place();

@@ -89,6 +89,21 @@ fn a_pool_is_named_before_it_is_full_and_until_there_is_room() {
 }
 
 #[test]
+fn a_state_directory_that_takes_no_file_is_named() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let attachments = node.directory.join("attachments");
+        fs::remove_dir(&attachments)?;
+        fs::write(&attachments, "")?;
+        refused(node, NOT_AVAILABLE, "attachments")?;
+        let error = node.bare_pod()?.call("ADD")?.err().context("ADD worked")?;
+        ensure!(error["code"] == 5, "{error}");
+        fs::remove_file(&attachments)?;
+        wait_until("a directory again", SEEN_TIME_MAX, || well(node))
+    });
+}
+
+#[test]
 fn what_add_refuses_status_refuses() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);

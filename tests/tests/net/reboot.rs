@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -70,6 +71,12 @@ fn reboot(node: &Node, pods: Vec<Pod>) -> Result<()> {
     }
     for file in ["plugin.json", "agent.sock", "lock"] {
         fs::remove_file(node.directory.join(file)).context(file)?;
+    }
+    for file in ["missing.json", "nodes.json", "uplinks.json"] {
+        match fs::remove_file(node.directory.join(file)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
     }
     Ok(())
 }
