@@ -3,6 +3,7 @@
 mod client;
 mod matrix;
 mod objects;
+pub(crate) mod own;
 mod rights;
 mod services;
 mod shipped;
@@ -27,6 +28,7 @@ pub(crate) fn run(cluster: &Cluster, report: &mut Report) -> Result<()> {
     shipped::run(&cluster.control.kubectl, report);
     if cluster.plan.network != Network::Bridge {
         rights::run(&cluster.control.kubectl, report);
+        report.check("agents look after their node's object", || own::look(cluster));
     }
     let before = cluster.kept().context("before the first pod")?;
     let world = client::serve_world(&cluster.fabric)?;

@@ -86,7 +86,7 @@ impl Cluster {
         report.did("control plane, containerd on each node, images loaded", began);
         let began = Instant::now();
         for node in &mut nodes {
-            kubelet::start(node, &control.certificates)?;
+            kubelet::start(node, &control.certificates, &plan.network.taints())?;
         }
         let mut cluster = Self { nodes, members: Vec::new(), control, fabric, plan, run };
         cluster.learn_members()?;
@@ -167,7 +167,7 @@ impl Cluster {
         containerd.start(&mut node)?;
         containerd.import(&node, &images::make()?)?;
         network.restore(&node, containerd)?;
-        kubelet::start(&mut node, &self.control.certificates)?;
+        kubelet::start(&mut node, &self.control.certificates, &network.taints())?;
         proxy::start(&mut node, &self.control.certificates, mode)?;
         self.nodes.insert(at, node);
         Ok(())
@@ -229,7 +229,8 @@ impl Cluster {
         ))
     }
 
-    fn get_nodes(&self) -> Result<Vec<Value>> {
+    /// The node objects.
+    pub(crate) fn get_nodes(&self) -> Result<Vec<Value>> {
         let nodes = self.control.kubectl.get("nodes")?;
         Ok(nodes["items"].as_array().context("items")?.clone())
     }

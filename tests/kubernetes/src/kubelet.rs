@@ -3,15 +3,15 @@
 use std::fs;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::addresses::DNS;
 use crate::certificates::Certificates;
 use crate::node::Node;
 use crate::programs;
 
-/// Starts it.
-pub(crate) fn start(node: &mut Node, certificates: &Certificates) -> Result<()> {
+/// Starts it, to register the node with taints.
+pub(crate) fn start(node: &mut Node, certificates: &Certificates, taints: &Value) -> Result<()> {
     let user = format!("system:node:{}", node.name);
     let kubeconfig = node.file("kubelet.kubeconfig");
     certificates.kubeconfig(&kubeconfig, &[&user, "system:nodes"])?;
@@ -47,6 +47,7 @@ pub(crate) fn start(node: &mut Node, certificates: &Certificates) -> Result<()> 
         "imageGCHighThresholdPercent": 100,
         // Almost as many as its pod network has addresses.
         "maxPods": 260,
+        "registerWithTaints": taints,
         "resolvConf": resolver,
     });
     fs::write(&file, config.to_string())?;

@@ -9,11 +9,16 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use harness::cluster::Mode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
 use crate::node::{NETWORKS, Node};
+
+/// Of the agent.
+pub(crate) const TAINT: &str = "podwire.dev/agent-not-ready";
+/// Of somebody else.
+pub(crate) const OTHER_TAINT: &str = "example.com/stays";
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,17 @@ impl Network {
         match self {
             Self::Bridge => "bridge".to_owned(),
             Self::Podwire(mode) => format!("podwire {}", mode.name()),
+        }
+    }
+
+    /// What nodes are registered with: a taint of the agent's, which takes it off, and one that it leaves alone.
+    pub(crate) fn taints(self) -> Value {
+        match self {
+            Self::Bridge => json!([]),
+            Self::Podwire(_) => json!([
+                {"key": OTHER_TAINT, "effect": "PreferNoSchedule"},
+                {"key": TAINT, "effect": "NoSchedule"},
+            ]),
         }
     }
 
@@ -105,7 +121,7 @@ impl Network {
 /// Writes the configuration, complete from its first moment on. containerd 1.6 does not notice files that
 /// are moved there from another directory.
 fn configure(node: &Node, plugin: &Value, version: &str) -> Result<()> {
-    let list = serde_json::json!({
+    let list = json!({
         "cniVersion": version,
         "name": "pods",
         "plugins": [plugin, {"type": "portmap", "capabilities": {"portMappings": true}}],

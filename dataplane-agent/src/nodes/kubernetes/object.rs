@@ -81,7 +81,7 @@ impl NodeObject {
             created,
             uid: self.metadata.uid.unwrap_or_default(),
             pod_cidrs,
-            is_tainted: self.spec.taints.iter().any(|taint| taint.key == TAINT),
+            taint_at: self.spec.taints.iter().position(|taint| taint.key == TAINT),
             is_available: self.status.conditions.iter().any(condition),
             addresses: self.status.addresses,
             standing: Standing::Registered,
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!((name.as_str(), seen.uid.as_str(), seen.created), ("b", "u1", 1_767_323_045));
         assert_eq!(seen.pod_cidrs, ["10.244.2.0/24", "fd00:2::/64"]);
         assert_eq!(seen.addresses.len(), 2);
-        assert!(seen.is_tainted && !seen.is_available);
+        assert_eq!((seen.taint_at, seen.is_available), (Some(0), false));
         let old = text.replace("\"podCIDRs\": [\"10.244.2.0/24\", \"fd00:2::/64\"],", "");
         let old = old.replace("\"status\": \"True\"", "\"status\": \"False\"");
         let (_, seen) = serde_json::from_str::<NodeObject>(&old).unwrap().into_seen();

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{PatchOperation, RemoveOperation, TestOperation};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -29,15 +31,15 @@ const REPORTER: &str = "podwire-agent";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OwnObject {
     uid: String,
-    is_tainted: bool,
+    taint_at: Option<usize>,
     is_available: bool,
 }
 
 impl OwnObject {
     pub(super) fn of(seen: Option<&Seen>) -> Option<Self> {
         let seen = seen.filter(|seen| seen.standing != Standing::Deleted)?;
-        let Seen { uid, is_tainted, is_available, .. } = seen;
-        Some(Self { uid: uid.clone(), is_tainted: *is_tainted, is_available: *is_available })
+        let Seen { uid, taint_at, is_available, .. } = seen;
+        Some(Self { uid: uid.clone(), taint_at: *taint_at, is_available: *is_available })
     }
 }
 
@@ -79,9 +81,8 @@ impl Caretaker {
         if readiness != Readiness::Ready {
             return Ok(());
         }
-        if object.is_tainted {
-            let taint = json!({ "spec": { "taints": [{ "$patch": "delete", "key": TAINT }] } });
-            self.patch(&taint, false).await.map_err(|why| {
+        if let Some(at) = object.taint_at {
+            self.patch(&untaint(at)).await.map_err(|why| {
                 format!(
                     "cannot take the taint {TAINT} off this node ({why}): pods do not come here"
                 )
@@ -95,7 +96,7 @@ impl Caretaker {
                 "message": "Podwire has set up the network of pods on this node",
                 "lastHeartbeatTime": now, "lastTransitionTime": now,
             }] } });
-            self.patch(&condition, true).await.map_err(|why| {
+            self.patch_status(&condition).await.map_err(|why| {
                 format!("cannot set the condition {CONDITION} of this node to False ({why})")
             })?;
             tracing::info!("set the condition {CONDITION} of this node to False");
@@ -103,22 +104,19 @@ impl Caretaker {
         Ok(())
     }
 
-    /// Lists of taints and conditions are merged by key and type: what others put there stays.
-    async fn patch(&self, patch: &serde_json::Value, is_status: bool) -> Result<(), String> {
-        let nodes: Api<NodeObject> = Api::all(self.server.client.clone());
-        let (patch, params) = (Patch::Strategic(patch), PatchParams::default());
-        let request = async {
-            if is_status {
-                nodes.patch_status(&self.name, &params, &patch).await
-            } else {
-                nodes.patch(&self.name, &params, &patch).await
-            }
-        };
-        match timeout(TIME_MAX, request).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(explain(&error)),
-            Err(_) => Err(format!("no answer within {} s", TIME_MAX.as_secs())),
-        }
+    async fn patch(&self, patch: &json_patch::Patch) -> Result<(), String> {
+        let patch: Patch<()> = Patch::Json(patch.clone());
+        answered(self.nodes().patch(&self.name, &PatchParams::default(), &patch)).await
+    }
+
+    /// Conditions are merged by type: those of others stay.
+    async fn patch_status(&self, patch: &Value) -> Result<(), String> {
+        let patch = Patch::Strategic(patch);
+        answered(self.nodes().patch_status(&self.name, &PatchParams::default(), &patch)).await
+    }
+
+    fn nodes(&self) -> Api<NodeObject> {
+        Api::all(self.server.client.clone())
     }
 
     /// An event is a courtesy: one that is lost stays lost.
@@ -157,5 +155,25 @@ impl Caretaker {
             Ok(Err(error)) => tracing::debug!("an event is lost: {}", explain(&error)),
             Err(_) => tracing::debug!("an event is lost: no answer"),
         }
+    }
+}
+
+/// Takes the taint at a place off, if it is ours: the list may be another by now (RFC 6902). A strategic merge cannot do it,
+/// as taints have no key to be merged by.
+fn untaint(at: usize) -> json_patch::Patch {
+    let taint = PointerBuf::from_tokens(["spec", "taints", &at.to_string()]);
+    let mut key = taint.clone();
+    key.push_back("key");
+    json_patch::Patch(vec![
+        PatchOperation::Test(TestOperation { path: key, value: TAINT.into() }),
+        PatchOperation::Remove(RemoveOperation { path: taint }),
+    ])
+}
+
+async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> Result<(), String> {
+    match timeout(TIME_MAX, request).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(explain(&error)),
+        Err(_) => Err(format!("no answer within {} s", TIME_MAX.as_secs())),
     }
 }

@@ -16,9 +16,9 @@ pub(super) struct Seen {
     pub(super) pod_cidrs: Vec<String>,
     #[serde(default)]
     pub(super) standing: Standing,
-    /// It has the taint of ours.
+    /// The place of the first taint of ours among its taints.
     #[serde(skip)]
-    pub(super) is_tainted: bool,
+    pub(super) taint_at: Option<usize>,
     /// Its condition says that pods have a network.
     #[serde(skip)]
     pub(super) is_available: bool,
@@ -129,7 +129,7 @@ impl Objects {
         if name == self.own_name {
             seen
         } else {
-            Seen { is_tainted: false, is_available: false, ..seen }
+            Seen { taint_at: None, is_available: false, ..seen }
         }
     }
 
@@ -150,7 +150,7 @@ impl Objects {
 }
 
 fn deleted(own: &Seen) -> Seen {
-    Seen { standing: Standing::Deleted, is_tainted: false, ..own.clone() }
+    Seen { standing: Standing::Deleted, taint_at: None, ..own.clone() }
 }
 
 #[cfg(test)]

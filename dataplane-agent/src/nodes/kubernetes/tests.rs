@@ -285,8 +285,8 @@ async fn many_changes_are_told_together() {
 async fn the_own_node_object_loses_its_taint_when_pods_can_come() {
     let mut server = Server::start().await;
     let mut followed = Followed::start(&server);
-    let taints = r#", "taints": [{ "key": "podwire.dev/agent-not-ready", "effect": "NoExecute" },
-                                 { "key": "other", "effect": "NoExecute" }]"#;
+    let taints = r#", "taints": [{ "key": "other", "effect": "NoExecute" },
+                                 { "key": "podwire.dev/agent-not-ready", "effect": "NoExecute" }]"#;
     let mut watch = server.list(&[node('a', 5, taints), node('b', 6, taints)], 7).await;
     assert_eq!(followed.names().await, "a b");
     let told = |readiness| followed.readiness.send_replace(readiness);
@@ -300,7 +300,7 @@ async fn the_own_node_object_loses_its_taint_when_pods_can_come() {
     told(Readiness::Ready);
     server.asked(&["POST /apis/events"]).await.refuse(403, "events is forbidden").await;
     let patch = server.asked(&["PATCH /api/v1/nodes/a?"]).await;
-    let want = r#"{"spec":{"taints":[{"$patch":"delete","key":"podwire.dev/agent-not-ready"}]}}"#;
+    let want = r#"[{"op":"test","path":"/spec/taints/1/key","value":"podwire.dev/agent-not-ready"},{"op":"remove","path":"/spec/taints/1"}]"#;
     assert_eq!(patch.body, want);
     // Refused once, tried again; then the condition.
     patch.refuse(409, "conflict").await;

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::agents::{kill_process, metric};
 use super::pods::{self, LifePod, scale, settle};
+use crate::checks::own;
 use crate::cluster::Cluster;
 use crate::kubelet;
 
@@ -51,6 +52,7 @@ pub(super) fn api_server(cluster: &mut Cluster) -> Result<String> {
 
 /// Kubelet and container runtime of every node, by a signal and by SIGKILL, with pods before and after.
 pub(super) fn services(cluster: &mut Cluster) -> Result<String> {
+    let taints = cluster.plan.network.taints();
     scale(cluster, CHURN)?;
     settle(cluster, CHURN)?;
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
@@ -58,7 +60,7 @@ pub(super) fn services(cluster: &mut Cluster) -> Result<String> {
             node.end("kubelet", signal)?;
             node.end("containerd", signal)?;
             cluster.plan.containerd.start(node)?;
-            kubelet::start(node, &cluster.control.certificates)?;
+            kubelet::start(node, &cluster.control.certificates, &taints)?;
         }
     }
     // What was changed while they were away is done by those of now.
@@ -78,8 +80,10 @@ pub(super) fn node_object(cluster: &mut Cluster) -> Result<String> {
     cluster.control.kubectl.run(&format!("delete node {name}"))?;
     known(cluster, all - 1.0)?;
     cluster.nodes[SECOND].end("kubelet", Signal::SIGTERM)?;
-    kubelet::start(&mut cluster.nodes[SECOND], &cluster.control.certificates)?;
+    let taints = cluster.plan.network.taints();
+    kubelet::start(&mut cluster.nodes[SECOND], &cluster.control.certificates, &taints)?;
     cluster.wait_until_ready()?;
+    own::look(cluster)?;
     known(cluster, all)?;
     cluster.learn_members()?;
     reach_each_other(&pods::start(cluster)?)?;
