@@ -16,32 +16,33 @@ use crate::{checks, life, measure, proxy, suite};
 
 /// Starts a real Kubernetes cluster on this machine, and looks at pods in it.
 ///
-/// Nodes and control plane are namespaces; everything is removed at the end.
+/// Nodes and control plane are namespaces; everything is removed at the end. Without options all is done: both ways between
+/// nodes, both container runtimes, both kinds of kube-proxy, Kubernetes' own specifications, disturbances, measurements.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask e2e")]
 struct Options {
     /// Whose pod network
     #[arg(long, value_enum, default_value_t = network::Kind::Podwire)]
     network: network::Kind,
-    /// How packets reach other nodes
-    #[arg(long, value_enum, default_value_t = Encapsulation::Both)]
-    encapsulation: Encapsulation,
-    /// The version of the container runtime
-    #[arg(long, value_enum, default_value_t = Containerd::Distribution)]
-    containerd: Containerd,
-    /// How kube-proxy forwards
-    #[arg(long, value_enum, default_value_t = proxy::Mode::Nftables)]
-    proxy: proxy::Mode,
+    /// Only this way to other nodes
+    #[arg(long, value_enum)]
+    encapsulation: Option<Encapsulation>,
+    /// Only with this version of the container runtime [1 beside other options]
+    #[arg(long, value_enum)]
+    containerd: Option<Containerd>,
+    /// Only with kube-proxy forwarding so [nftables beside other options]
+    #[arg(long, value_enum)]
+    proxy: Option<proxy::Mode>,
     /// How many nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: u8,
-    /// Also run a set of Kubernetes' own specifications (tests/kubernetes/suite.toml); can be repeated
+    /// Run this set of Kubernetes' own specifications (tests/kubernetes/suite.toml), and disturb nothing; can be repeated
     #[arg(long, value_name = "SET")]
     suite: Vec<String>,
     /// How many of them at a time
     #[arg(long, default_value_t = 6)]
     processes: u32,
-    /// Only `direct`, and none of Kubernetes' own specifications
+    /// Only pods and services, `direct`
     #[arg(long, conflicts_with = "suite")]
     quick: bool,
     /// Only measure: how soon, how small, how fast beside the reference plugin; all, or what is named
@@ -69,30 +70,75 @@ enum Encapsulation {
 }
 
 impl Encapsulation {
-    fn first(self) -> Mode {
-        if self == Self::Vxlan { Mode::Vxlan } else { Mode::Direct }
+    fn modes(self) -> Vec<Mode> {
+        match self {
+            Self::Direct => vec![Mode::Direct],
+            Self::Vxlan => vec![Mode::Vxlan],
+            Self::Both => Mode::ALL.to_vec(),
+        }
     }
 }
 
+/// A cluster, and what is done in it.
+#[derive(Debug)]
+struct Turn {
+    plan: Plan,
+    suites: Vec<String>,
+    is_disturbed: bool,
+}
+
 impl Options {
-    fn networks(&self) -> Vec<Network> {
-        let modes = match self.encapsulation {
-            _ if self.network == network::Kind::Bridge => return vec![Network::Bridge],
-            Encapsulation::Both if !self.quick && !self.keep => Mode::ALL.to_vec(),
-            Encapsulation::Direct | Encapsulation::Vxlan | Encapsulation::Both => {
-                vec![self.encapsulation.first()]
-            }
-        };
-        modes.into_iter().map(Network::Podwire).collect()
+    /// Nothing narrows it.
+    fn is_whole(&self) -> bool {
+        let Self { network, encapsulation, containerd, proxy, suite, quick, keep, .. } = self;
+        (*network == network::Kind::Podwire && !quick && !keep && suite.is_empty())
+            && (encapsulation.is_none() && containerd.is_none() && proxy.is_none())
     }
 
-    /// A cluster that stays up is left as it is, and `bridge` has no agents.
-    fn disturbs(&self) -> bool {
-        !self.quick && !self.keep && self.network == network::Kind::Podwire && self.suite.is_empty()
+    /// All that there is, each part at least once.
+    fn whole(&self) -> Vec<Turn> {
+        use Containerd::{Distribution, Two};
+        use proxy::Mode::{Iptables, Nftables};
+        let turns = [
+            (Mode::Direct, Distribution, Nftables, "conformance", true),
+            (Mode::Vxlan, Distribution, Nftables, "conformance", true),
+            (Mode::Vxlan, Two, Nftables, "conformance", false),
+            (Mode::Direct, Distribution, Iptables, "services", false),
+        ];
+        let turn = |(mode, containerd, proxy, set, is_disturbed): (_, _, _, &str, _)| Turn {
+            plan: Plan { containerd, proxy, ..self.plan(Network::Podwire(mode)) },
+            suites: vec![set.to_owned()],
+            is_disturbed,
+        };
+        turns.into_iter().map(turn).collect()
+    }
+
+    /// As the options say. A cluster that stays up is left as it is, and `bridge` has no agents.
+    fn turns(&self) -> Vec<Turn> {
+        if self.is_whole() {
+            return self.whole();
+        }
+        let is_ours = self.network == network::Kind::Podwire;
+        let turn = |network| Turn {
+            plan: self.plan(network),
+            suites: self.suite.clone(),
+            is_disturbed: !self.quick && !self.keep && is_ours && self.suite.is_empty(),
+        };
+        if !is_ours {
+            return vec![turn(Network::Bridge)];
+        }
+        let some =
+            if self.quick || self.keep { Encapsulation::Direct } else { Encapsulation::Both };
+        let modes = self.encapsulation.unwrap_or(some).modes();
+        // Only one can stay up.
+        let modes = modes.into_iter().take(if self.keep { 1 } else { usize::MAX });
+        modes.map(|mode| turn(Network::Podwire(mode))).collect()
     }
 
     fn plan(&self, network: Network) -> Plan {
-        let Self { containerd, proxy, nodes, keep, .. } = *self;
+        let Self { nodes, keep, .. } = *self;
+        let containerd = self.containerd.unwrap_or(Containerd::Distribution);
+        let proxy = self.proxy.unwrap_or(proxy::Mode::Nftables);
         Plan { network, containerd, proxy, nodes, keep }
     }
 }
@@ -118,20 +164,18 @@ pub fn main() -> ExitCode {
 
 fn work(options: &Options) -> Result<u8> {
     if let Some(subjects) = &options.measure {
-        let mode = options.encapsulation.first();
-        let plan = options.plan(Network::Podwire(mode));
-        return measure::run(plan, subjects, options.quick);
+        return measured(options, subjects);
     }
     let mut reports = Vec::new();
-    for network in options.networks() {
-        let plan = options.plan(network);
-        eprintln!("\n== {}", plan.name());
+    for turn in options.turns() {
+        eprintln!("\n== {}", turn.plan.name());
         let mut report = Report::default();
-        if let Err(error) = in_cluster(options, plan, &mut report) {
+        if let Err(error) = in_cluster(options, &turn, &mut report) {
             report.check("the cluster", || Err(error));
         }
-        reports.push((plan.name(), report));
+        reports.push((turn.plan.name(), report));
     }
+    let measured = if options.is_whole() { measured(options, &[])? } else { 0 };
     let mut failed = 0;
     for (name, report) in &reports {
         println!("\n{name}\n{}", report.table());
@@ -141,23 +185,29 @@ fn work(options: &Options) -> Result<u8> {
         "\n{}",
         if failed == 0 { "all is well".to_owned() } else { format!("{failed} failed") }
     );
-    Ok(u8::from(failed > 0))
+    Ok(measured.max(u8::from(failed > 0)))
 }
 
-fn in_cluster(options: &Options, plan: Plan, report: &mut Report) -> Result<()> {
-    let mut cluster = Cluster::start(plan, report)?;
+fn measured(options: &Options, subjects: &[measure::Subject]) -> Result<u8> {
+    let mode = options.encapsulation.unwrap_or(Encapsulation::Direct).modes()[0];
+    measure::run(options.plan(Network::Podwire(mode)), subjects, options.quick)
+}
+
+fn in_cluster(options: &Options, turn: &Turn, report: &mut Report) -> Result<()> {
+    let mut cluster = Cluster::start(turn.plan, report)?;
     let ready = report
         .check("no node is Ready without a pod network", || cluster.assert_not_ready())
         && report.check("nodes are Ready with it", || cluster.install_network())
         && report.check("CoreDNS in a pod, beside kube-proxy", || cluster.start_dns());
     if ready {
         checks::run(&cluster, report)?;
-        if options.disturbs() {
-            life::run(&mut cluster, report)?;
-        }
-        for set in &options.suite {
+        for set in &turn.suites {
             let what = format!("Kubernetes' own suite: {set}");
             report.check(&what, || suite::run(&cluster, set, options.processes));
+        }
+        // At its end Podwire is uninstalled.
+        if turn.is_disturbed {
+            life::run(&mut cluster, report)?;
         }
     }
     if report.failed() > 0 {
@@ -180,14 +230,38 @@ mod tests {
         Options::command().debug_assert();
     }
 
+    fn turns(words: &[&str]) -> Vec<(String, usize, bool)> {
+        let options = Options::parse_from([&["e2e"], words].concat());
+        let turn = |turn: Turn| (turn.plan.name(), turn.suites.len(), turn.is_disturbed);
+        options.turns().into_iter().map(turn).collect()
+    }
+
     #[test]
-    fn without_options_both_ways_are_tried() {
-        let networks = |words: &[&str]| {
-            let options = Options::parse_from([&["e2e"], words].concat());
-            options.networks().into_iter().map(Network::name).collect::<Vec<_>>()
+    fn options_narrow_what_is_done() {
+        let one = |name: &str, sets, is_disturbed| {
+            let name = format!("{name}, containerd 1, kube-proxy nftables");
+            (name, sets, is_disturbed)
         };
-        assert_eq!(networks(&[]), ["podwire direct", "podwire vxlan"]);
-        assert_eq!(networks(&["--quick"]), ["podwire direct"]);
-        assert_eq!(networks(&["--network", "bridge"]), ["bridge"]);
+        let direct = |sets, is_disturbed| one("podwire direct", sets, is_disturbed);
+        assert_eq!(turns(&["--quick"]), [direct(0, false)]);
+        assert_eq!(turns(&["--keep"]), [direct(0, false)]);
+        assert_eq!(turns(&["--encapsulation", "direct"]), [direct(0, true)]);
+        let both = [direct(1, false), one("podwire vxlan", 1, false)];
+        assert_eq!(turns(&["--suite", "pods"]), both);
+        assert_eq!(turns(&["--network", "bridge"]), [one("bridge", 0, false)]);
+    }
+
+    #[test]
+    fn without_options_everything_is_tried() {
+        let names: Vec<String> = turns(&[]).into_iter().map(|(name, ..)| name).collect();
+        for part in ["direct", "vxlan", "containerd 1", "containerd 2", "nftables", "iptables"] {
+            assert!(names.iter().any(|name| name.contains(part)), "{part} in {names:?}");
+        }
+        for mode in ["direct", "vxlan"] {
+            let is_disturbed = |(name, sets, disturbed): &(String, _, _)| {
+                name.contains(mode) && *sets > 0 && *disturbed
+            };
+            assert!(turns(&[]).iter().any(is_disturbed), "{mode}");
+        }
     }
 }
