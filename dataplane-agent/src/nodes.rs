@@ -1,6 +1,7 @@
 //! Which nodes there are, their addresses and their pod networks: from a file, which is read here, or from
 //! the Kubernetes API.
 
+pub(crate) mod changes;
 pub mod follow;
 pub mod kubernetes;
 mod pieces;

@@ -1,11 +1,14 @@
 //! What the engine knows of its nodes' source.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use super::Engine;
 use crate::kernel::Kernel;
+use crate::model::{Model, Node};
+use crate::nodes::changes::{Brief, Change, Changes, changes};
 use crate::nodes::source::{Known, News, Origin, Readiness, age};
 use crate::status::SourceStatus;
 
@@ -82,7 +85,7 @@ impl<K: Kernel> Engine<K> {
         let News::Nodes(known) = news else { return false };
         let are_new = self.model.nodes != known.nodes;
         if are_new {
-            tracing::info!(nodes = known.nodes.len(), "the nodes are new");
+            tell_changes(&self.model, &known.nodes);
         }
         self.model.nodes = known.nodes;
         self.sourced.doubts = known.doubts;
@@ -107,5 +110,56 @@ impl<K: Kernel> Engine<K> {
             Err(failure) => Readiness::Not(format!("{}: {}", failure.message, failure.details)),
         };
         self.readiness.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+    }
+}
+
+/// Says which nodes are others. Of the first list only how many there are: all of them are new.
+fn tell_changes(model: &Model, now: &[Arc<Node>]) {
+    let nodes = now.len();
+    if model.nodes.is_empty() {
+        tracing::info!(nodes, "the nodes are new");
+        return;
+    }
+    let Changes { named, more } = changes(&model.nodes, now);
+    if named.is_empty() {
+        tracing::info!(nodes, "the nodes are the same, in another order");
+    }
+    for change in &named {
+        tell_change(change, &model.own_name);
+    }
+    if more > 0 {
+        tracing::info!(nodes, "and {more} more changed");
+    }
+}
+
+fn tell_change(change: &Change<'_>, own_name: &str) {
+    match change {
+        Change::New(node) => {
+            tracing::info!(node = node.name, addresses = ?Brief(&node.addresses),
+                pod_networks = ?Brief(&node.pod_cidrs), "a node is new");
+        }
+        // Its pods keep their network: see `reconcile_events`.
+        Change::Gone(node) if node.name == own_name => {
+            tracing::info!(node = node.name, pod_networks = ?Brief(&node.pod_cidrs),
+                "this node is gone: all stays as it is until it is back");
+        }
+        Change::Gone(node) => {
+            tracing::info!(node = node.name, pod_networks = ?Brief(&node.pod_cidrs),
+                "a node is gone: its pods can no longer be reached");
+        }
+        Change::Other { name, addresses: None, lost, added } => {
+            tracing::info!(node = name, lost = ?Brief(lost), added = ?Brief(added),
+                "a node has other pod networks");
+        }
+        Change::Other { name, addresses: Some([old, new]), lost, added } => {
+            if lost.is_empty() && added.is_empty() {
+                tracing::info!(node = name, old = ?Brief(old), new = ?Brief(new),
+                    "a node has other addresses");
+            } else {
+                tracing::info!(node = name, old = ?Brief(old), new = ?Brief(new),
+                    lost = ?Brief(lost), added = ?Brief(added),
+                    "a node has other addresses and other pod networks");
+            }
+        }
     }
 }
