@@ -27,15 +27,12 @@ pub(super) fn run(cluster: &Cluster, parties: &[Party], report: &mut Report) {
         names(cluster, &of(Kind::Pod).collect::<Vec<_>>())
     });
     let nodes: Vec<&Party> = of(Kind::Node).collect();
-    for (name, kind) in [("world", Kind::World), ("pods", Kind::Pod), ("nodes", Kind::Node)] {
-        report.check(&format!("NodePort from {name}"), || {
-            ports(cluster, &of(kind).collect::<Vec<_>>(), &nodes, NODE_PORT)
-        });
-    }
-    for (name, kind) in [("world", Kind::World), ("pods", Kind::Pod)] {
-        report.check(&format!("hostPort (portmap) from {name}"), || {
-            ports(cluster, &of(kind).collect::<Vec<_>>(), &nodes, MAPPED_PORT)
-        });
+    for (what, port) in [("NodePort", NODE_PORT), ("hostPort (portmap)", MAPPED_PORT)] {
+        for (name, kind) in [("world", Kind::World), ("pods", Kind::Pod), ("nodes", Kind::Node)] {
+            report.check(&format!("{what} from {name}"), || {
+                ports(cluster, &of(kind).collect::<Vec<_>>(), &nodes, port)
+            });
+        }
     }
 }
 
