@@ -20,6 +20,7 @@ mod net {
     mod ipam;
     mod killed;
     mod matrix;
+    mod mixed;
     mod monitor;
     mod parallel;
     mod plugin;
