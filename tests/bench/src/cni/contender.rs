@@ -94,7 +94,7 @@ impl Contender {
         let mut tries = if self.is_ours { 1 } else { TRIES };
         loop {
             tries -= 1;
-            match self.call("ADD", pod, None) {
+            match self.call("ADD", pod, &Value::Null) {
                 Ok((text, spent)) => return Ok((serde_json::from_str(&text)?, spent)),
                 Err(error) if tries == 0 => return Err(error),
                 Err(_) => {
@@ -110,7 +110,7 @@ impl Contender {
     /// # Errors
     /// When it fails.
     pub(super) fn check(&self, pod: &Namespace, result: &Value) -> Result<Spent> {
-        Ok(self.call("CHECK", pod, Some(result))?.1)
+        Ok(self.call("CHECK", pod, &json!({ "prevResult": result }))?.1)
     }
 
     /// DEL.
@@ -118,21 +118,25 @@ impl Contender {
     /// # Errors
     /// When it fails.
     pub(super) fn del(&self, pod: &Namespace) -> Result<Spent> {
-        Ok(self.call("DEL", pod, None)?.1)
+        Ok(self.call("DEL", pod, &Value::Null)?.1)
     }
 
-    /// A command for one call, and its input.
-    pub(super) fn command(&self, verb: &str, pod: &Namespace) -> (std::process::Command, String) {
-        (call::command(&self.plugin, verb, pod.name(), &pod.path()), self.configuration.to_string())
-    }
-
-    fn call(&self, verb: &str, pod: &Namespace, result: Option<&Value>) -> Result<(String, Spent)> {
-        let (mut command, mut input) = self.command(verb, pod);
-        if let Some(result) = result {
-            let mut configuration = self.configuration.clone();
-            configuration["prevResult"] = result.clone();
-            input = configuration.to_string();
+    /// A command for one call, and its input, with more keys.
+    pub(super) fn command(
+        &self,
+        verb: &str,
+        pod: &Namespace,
+        more: &Value,
+    ) -> (std::process::Command, String) {
+        let mut configuration = self.configuration.clone();
+        for (key, value) in more.as_object().into_iter().flatten() {
+            configuration[key] = value.clone();
         }
+        (call::command(&self.plugin, verb, pod.name(), &pod.path()), configuration.to_string())
+    }
+
+    fn call(&self, verb: &str, pod: &Namespace, more: &Value) -> Result<(String, Spent)> {
+        let (mut command, input) = self.command(verb, pod, more);
         self.host.enter(|| call::run(&mut command, &input))
     }
 }

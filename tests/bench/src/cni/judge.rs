@@ -108,7 +108,7 @@ fn memory(results: &Results) -> Vec<Verdict> {
             outcome: if memory.is_static { Outcome::Holds } else { Outcome::Fails },
         },
         verdict(
-            format!("plugin in ADD: {peak:.2} MiB resident, at most {PEAK_MIB_MAX}"),
+            format!("plugin, of all verbs: {peak:.2} MiB resident, at most {PEAK_MIB_MAX}"),
             peak,
             PEAK_MIB_MAX,
         ),

@@ -12,10 +12,14 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use object::read::elf::{Dyn as _, ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, elf};
+use serde_json::{Value, json};
 use tests::memory::of_process;
 use tests::namespace::Namespace;
 
 use super::contender::Contender;
+
+/// Attachments that GC is told of.
+const VALID: usize = 1000;
 
 /// In bytes.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +30,7 @@ pub(super) struct Memory {
     /// The plugin's file, and whether it needs no other.
     pub(super) bytes: u64,
     pub(super) is_static: bool,
-    /// The most that was resident of an ADD.
+    /// The most that was resident of a verb.
     pub(super) peak: u64,
 }
 
@@ -53,34 +57,49 @@ fn is_static(bytes: &[u8]) -> Result<bool> {
     Ok(is_static)
 }
 
-/// The most that was resident of an ADD.
-///
-/// Asked of the kernel at the end of the process, which is traced for that: what `wait4` tells is that of
-/// the process that has started it, where that is larger.
+/// The most that was resident of any verb.
 ///
 /// # Errors
-/// When ADD fails, or cannot be traced.
+/// When a verb fails, or cannot be traced.
 pub(super) fn peak(contender: &Contender, pod: &Namespace) -> Result<u64> {
-    let (mut command, input) = contender.command("ADD", pod);
+    let peak = |verb, more| of_verb(contender, pod, verb, &more).context(verb);
+    let mut peaks = vec![peak("ADD", json!({}))?];
+    contender.del(pod)?;
+    let (result, _) = contender.add(pod)?;
+    let valid = |n: usize| json!({ "containerID": format!("{n:064x}"), "ifname": "eth0" });
+    let valid: Vec<Value> = (0..VALID).map(valid).collect();
+    // Of a network that nobody else is in.
+    let gc = json!({ "name": "nobody", "cni.dev/valid-attachments": valid });
+    peaks.push(peak("CHECK", json!({ "prevResult": result }))?);
+    peaks.push(peak("GC", gc)?);
+    peaks.push(peak("STATUS", json!({}))?);
+    peaks.push(peak("DEL", json!({ "prevResult": result }))?);
+    peaks.into_iter().max().context("no verb")
+}
+
+/// Asked of the kernel at the end of the process, which is traced for that: what `wait4` tells is that of
+/// the process that has started it, where that is larger.
+fn of_verb(contender: &Contender, pod: &Namespace, verb: &str, more: &Value) -> Result<u64> {
+    let (mut command, input) = contender.command(verb, pod, more);
     command.stdout(Stdio::null()).stderr(Stdio::inherit());
     // SAFETY: between fork and exec only a system call is made.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
     // The thread that starts it is the one that traces it.
-    let peak = contender.host.enter(|| -> Result<u64> {
+    contender.host.enter(|| -> Result<u64> {
         let mut child = command.spawn().context("start the plugin")?;
         let pid = Pid::from_raw(child.id().cast_signed());
         waitpid(pid, None).context("wait for the plugin's first step")?;
         ptrace::setoptions(pid, Options::PTRACE_O_TRACEEXIT | Options::PTRACE_O_EXITKILL)?;
-        child.stdin.take().context("its input")?.write_all(input.as_bytes())?;
+        let mut stdin = child.stdin.take().context("its input")?;
+        ptrace::cont(pid, None)?;
+        stdin.write_all(input.as_bytes())?;
+        drop(stdin);
         trace(pid)
-    })?;
-    contender.del(pod)?;
-    Ok(peak)
+    })
 }
 
 fn trace(pid: Pid) -> Result<u64> {
     let mut peak = None;
-    ptrace::cont(pid, None)?;
     loop {
         match waitpid(pid, None)? {
             WaitStatus::PtraceEvent(..) => {
@@ -89,7 +108,7 @@ fn trace(pid: Pid) -> Result<u64> {
             }
             WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal)?,
             WaitStatus::Exited(_, code) => {
-                ensure!(code == 0, "ADD failed while its memory was measured");
+                ensure!(code == 0, "it failed while its memory was measured");
                 return peak.context("the plugin ended unseen");
             }
             other @ (WaitStatus::Signaled(..)

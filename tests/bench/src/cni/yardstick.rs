@@ -111,7 +111,7 @@ impl Yardstick {
     /// When the kernel refuses something.
     pub(super) fn round(&self, podwire: &Contender) -> Result<Round> {
         rest::wait()?;
-        let (mut version, input) = podwire.command("VERSION", &self.pod);
+        let (mut version, input) = podwire.command("VERSION", &self.pod, &Value::Null);
         let process = call::run(&mut version, &input)?.1.wall;
         let rest = self.machine.enter(|| -> Result<Round> {
             let netlink = Netlink::open()?;
