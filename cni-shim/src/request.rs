@@ -76,9 +76,8 @@ impl Environment {
 
     /// Names all of these variables that are missing.
     fn require(&self, wanted: &[(&str, &str)]) -> Result<(), Failure> {
-        let is_missing =
-            |(name, value): &(&str, &str)| value.is_empty().then(|| (*name).to_owned());
-        let missing: Vec<String> = wanted.iter().filter_map(is_missing).collect();
+        let missing = wanted.iter().filter(|(_, value)| value.is_empty());
+        let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
         if missing.is_empty() {
             return Ok(());
         }

@@ -108,8 +108,8 @@ fn own_table(pod: &PodFacts, addresses: &[IpAddr], ifname: &str) -> Result<(), F
     let table = pod.own_table;
     for ip in addresses {
         let is_of_table =
-            |r: &&RouteFacts| r.table == table && r.dst.addr().is_ipv4() == ip.is_ipv4();
-        let has_routes = pod.routes.iter().any(|route| is_of_table(&route));
+            |r: &RouteFacts| r.table == table && r.dst.addr().is_ipv4() == ip.is_ipv4();
+        let has_routes = pod.routes.iter().any(is_of_table);
         match (has_routes, pod.led_to_own_table.contains(ip)) {
             (true, false) => {
                 return Err(differs(format!(

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Mode};
 use tests::node::{CniCall, Node};
 use tests::pod::Pod;
-use tests::probe;
 
-use super::parallel::at_once;
+use super::parallel::{at_once, ping_first};
 use super::{ipam, snapshot};
 
 const PODS: usize = 3;
@@ -68,8 +67,7 @@ fn mix(configuration: fn(&Node) -> Value, verbs: &[&str]) {
         for Subject { pod, .. } in &subjects {
             let added = call(pod, "ADD", &configuration)?;
             let added = added.map_err(|error| anyhow!("ADD: {error}"))?;
-            let address = added["ips"][0]["address"].as_str().and_then(|ip| ip.split('/').next());
-            probe::ping(&node.namespace, address.context("an address")?.parse()?)?;
+            ping_first(node, &added)?;
             call(pod, "DEL", &configuration)?.map_err(|error| anyhow!("DEL: {error}"))?;
         }
         Ok(())

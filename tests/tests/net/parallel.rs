@@ -142,7 +142,7 @@ fn adds_during(end: fn(&Node) -> Result<()>) {
     });
 }
 
-fn ping_first(node: &Node, result: &Value) -> Result<()> {
+pub(crate) fn ping_first(node: &Node, result: &Value) -> Result<()> {
     let address = result["ips"][0]["address"].as_str().and_then(|a| a.split('/').next());
     probe::ping(&node.namespace, address.context("no address")?.parse()?)
 }

@@ -94,9 +94,9 @@ fn check_looks_at_rule_and_table_of_a_second_interface() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
         for (what, again) in [
-            ("ip rule delete from {} lookup {}", "ip rule add from {} lookup {}"),
-            ("ip -6 rule delete from {} lookup {}", "ip -6 rule add from {} lookup {}"),
-            ("ip route flush table {}", ""),
+            ("ip rule delete from IPV4 lookup TABLE", "ip rule add from IPV4 lookup TABLE"),
+            ("ip -6 rule delete from IPV6 lookup TABLE", "ip -6 rule add from IPV6 lookup TABLE"),
+            ("ip route flush table TABLE", ""),
         ] {
             let pod = node.pod()?;
             let mut library = Library::new(node);
@@ -109,10 +109,9 @@ fn check_looks_at_rule_and_table_of_a_second_interface() {
                 rest.split_whitespace().next().filter(|table| table.parse::<u32>().is_ok())
             });
             let table = table.with_context(|| format!("no table of its own: {rules}"))?;
-            let family = usize::from(what.contains("-6"));
-            let filled = |text: &str| match text.contains("from") {
-                true => text.replacen("{}", &own[family].to_string(), 1).replacen("{}", table, 1),
-                false => text.replacen("{}", table, 1),
+            let [ipv4, ipv6] = [0, 1].map(|family: usize| own[family].to_string());
+            let filled = |text: &str| {
+                text.replace("IPV4", &ipv4).replace("IPV6", &ipv6).replace("TABLE", table)
             };
             pod.namespace.run(&filled(what))?;
             library.fail("CHECK", &pod, &list, 102).context(what)?;

@@ -82,7 +82,7 @@ impl Caretaker {
             return Ok(());
         }
         if let Some(at) = object.taint_at {
-            self.patch(&untaint(at)).await.map_err(|why| {
+            self.patch(untaint(at)).await.map_err(|why| {
                 format!(
                     "cannot take the taint {TAINT} off this node ({why}): pods do not come here"
                 )
@@ -104,8 +104,8 @@ impl Caretaker {
         Ok(())
     }
 
-    async fn patch(&self, patch: &json_patch::Patch) -> Result<(), String> {
-        let patch: Patch<()> = Patch::Json(patch.clone());
+    async fn patch(&self, patch: json_patch::Patch) -> Result<(), String> {
+        let patch: Patch<()> = Patch::Json(patch);
         answered(self.nodes().patch(&self.name, &PatchParams::default(), &patch)).await
     }
 

@@ -38,7 +38,7 @@ fn one(node: &Value, events: &[Value]) -> Result<()> {
     ensure!(status.is_some_and(|status| status == "False"), "{CONDITION}: {condition:?}");
     let uid = &node["metadata"]["uid"];
     let is_told =
-        |event: &&Value| event["reason"] == EVENT && event["involvedObject"]["uid"] == *uid;
-    ensure!(events.iter().any(|event| is_told(&event)), "no event {EVENT}");
+        |event: &Value| event["reason"] == EVENT && event["involvedObject"]["uid"] == *uid;
+    ensure!(events.iter().any(is_told), "no event {EVENT}");
     Ok(())
 }
