@@ -170,10 +170,10 @@ impl Store {
     /// # Errors
     /// When nothing can be written.
     pub fn try_to_write(&self) -> Result<(), StoreError> {
-        // As long as that of a pod; [`Self::load`] removes one that was left.
-        let path = self.attachments.join("trial").with_extension(NEW);
-        let tried = fs::write(&path, [b' '; 1024]).and_then(|()| fs::remove_file(&path));
-        tried.map_err(io_error("cannot write", &path))
+        // As long as that of a pod, and without a name: whoever is killed here leaves nothing.
+        tempfile::tempfile_in(&self.attachments)
+            .and_then(|mut file| file.write_all(&[b' '; 1024]))
+            .map_err(io_error("cannot write into", &self.attachments))
     }
 
     /// Removes an attachment file. One that is gone is no error.
