@@ -89,7 +89,7 @@ impl Load {
                 Ok(vec![(metric, windows::per_second(way, bytes.into(), WINDOWS)?)])
             }
             Self::CountedStream => {
-                counted(way, Metric::Tcp1Programs, || stream(way, Window::Automatic).map(drop))
+                counted(way, Metric::Tcp1Programs, || stream(way, Window::Small).map(drop))
             }
             Self::CountedWindows => counted(way, Metric::Udp64Programs, || {
                 windows::per_second(way, 64, WINDOWS).map(drop)
