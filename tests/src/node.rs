@@ -106,8 +106,12 @@ impl Node {
 
     /// The command that runs its agent.
     pub fn agent_command(&self) -> Command {
+        self.command_of_agent(&self.agent_binary)
+    }
+
+    fn command_of_agent(&self, binary: &Path) -> Command {
         let mut command = self.namespace.service("setpriv", !self.keep);
-        command.args(CAPABILITIES).arg(&self.agent_binary);
+        command.args(CAPABILITIES).arg(binary);
         command
             .arg("run")
             .args(["--node-name", &self.name])
@@ -145,9 +149,21 @@ impl Node {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn_agent_with(&self, arguments: &[&str]) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = self.agent_command();
         command.args(arguments);
+        self.spawn(command)
+    }
+
+    /// As [`Self::spawn_agent`], but of another build.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_agent_of(&self, binary: &Path) -> Result<()> {
+        self.spawn(self.command_of_agent(binary))
+    }
+
+    fn spawn(&self, mut command: Command) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log())?;
         let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("nsenter")?;
         *self.agent() = Some(Process::new(child));
         Ok(())
@@ -248,7 +264,21 @@ impl Node {
         call: &CniCall<'_>,
         configuration: &Value,
     ) -> Result<Result<Value, Value>> {
+        self.cni_in(call, configuration, &[])
+    }
+
+    /// As [`Self::cni_with`], with other variables in the environment.
+    ///
+    /// # Errors
+    /// When the plugin's output is none of the contract.
+    pub fn cni_in(
+        &self,
+        call: &CniCall<'_>,
+        configuration: &Value,
+        environment: &[(&str, &str)],
+    ) -> Result<Result<Value, Value>> {
         let mut command = self.cni_command(call);
+        command.envs(environment.iter().copied());
         let output = command::feed(&mut command, &configuration.to_string())?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let document = if stdout.trim().is_empty() {

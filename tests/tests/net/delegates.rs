@@ -1,17 +1,20 @@
-//! Delegated plugins that hang, and those whose caller is killed.
+//! Delegated plugins that hang, those whose caller is killed, and one that knows GC and STATUS.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::cluster::{Cluster, Mode};
 use tests::command;
 use tests::node::{CniCall, Node};
 use tests::pod::Pod;
 
+use super::garbage::with_valid;
 use super::ipam::{DELEGATE, call, ensure_nothing_is_left, host_local, leases};
+use super::{killed, traces};
 
 /// A shell's part of what `host-local` does.
 const ANSWER: &str = r#"#!/bin/sh
@@ -39,6 +42,40 @@ answer
 [ "$CNI_COMMAND" != ADD ] || { kill -9 $PPID; read -r _ < "${0%/*}/go"; }
 "#;
 
+/// `host-local` with CNI 1.1.0: its GC does nothing, as that of its own releases from 1.6 on, and its STATUS, which they
+/// lack, fails where no address of [`traces::SMALL_POOL`] is left.
+const NEWER: &str = r#"#!/bin/sh
+leases="${0%/*}/../leases/podwire"
+case $CNI_COMMAND in
+GC) exit ;;
+STATUS)
+    [ "$(ls "$leases" 2>/dev/null | grep -c '^10\.')" -ge 5 ] || exit 0
+    echo '{"cniVersion": "1.1.0", "code": 50, "msg": "no free address", "details": ""}'
+    exit 1
+    ;;
+esac
+asked=$(cat)
+known=$(printf %s "$asked" | sed 's/"cniVersion":"1.1.0"/"cniVersion":"1.0.0"/g')
+answer=$(printf %s "$known" | /usr/lib/cni/host-local)
+status=$?
+[ "$asked" = "$known" ] || answer=$(printf %s "$answer" | sed '/"cniVersion"/s/1.0.0/1.1.0/')
+printf %s "$answer"
+exit $status
+"#;
+
+/// Makes the newer `host-local`, and returns its directory, for `CNI_PATH`.
+pub(crate) fn newer_host_local(node: &Node) -> Result<String> {
+    let directory = node.directory.join("newer");
+    fs::create_dir(&directory)?;
+    write_plugin(&directory.join("host-local"), NEWER)?;
+    Ok(directory.to_string_lossy().into_owned())
+}
+
+fn write_plugin(path: &Path, script: &str) -> Result<()> {
+    fs::write(path, script)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
+
 /// A node's delegated plugin.
 struct Delegate<'a> {
     node: &'a Node,
@@ -50,9 +87,7 @@ impl<'a> Delegate<'a> {
     fn new(node: &'a Node, script: &str) -> Result<Self> {
         let directory = node.directory.join("delegate");
         fs::create_dir(&directory)?;
-        let plugin = directory.join("delegate");
-        fs::write(&plugin, format!("{ANSWER}{script}"))?;
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+        write_plugin(&directory.join("delegate"), &format!("{ANSWER}{script}"))?;
         command::run(Command::new("mkfifo").arg(directory.join("go")))?;
         let mut configuration = host_local(node, 1);
         configuration["ipam"]["type"] = "delegate".into();
@@ -138,5 +173,45 @@ fn a_delegated_plugin_that_outlives_its_caller_and_hangs_is_ended() {
         delegate.call(&pod, "DEL")?.map_err(|error| anyhow!("DEL: {error}"))?;
         ensure!(locks_held(node)? == 0, "somebody holds the lock");
         ensure_nothing_is_left(node, &pod)
+    });
+}
+
+/// What a runtime of 1.1.0 asks for: each lease is freed, though the plugin's own GC frees none.
+#[test]
+fn gc_frees_the_leases_of_all_but_the_valid() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let path = newer_host_local(node)?;
+        let mut configuration = host_local(node, 1);
+        let steps = [killed::steps()?, killed::ipam_steps()?].concat();
+        let mut stale = Vec::new();
+        for step in &steps {
+            let pod = node.bare_pod()?;
+            traces::killed_add_with(&pod, step, &configuration)?;
+            stale.push(pod);
+        }
+        configuration["cniVersion"] = "1.1.0".into();
+        let environment = [("CNI_PATH", &*path)];
+        let of_node = |verb: &str, configuration: &Value| {
+            let call = CniCall { command: verb, container_id: "", netns: Path::new("") };
+            node.cni_in(&call, configuration, &environment)?
+                .map_err(|error| anyhow!("{verb}: {error}"))
+        };
+        of_node("STATUS", &configuration)?;
+        let kept = node.bare_pod()?;
+        let whole = node.bare_pod()?;
+        for pod in [&kept, &whole] {
+            let added = call(pod, "ADD", &configuration, &environment)?;
+            added.map_err(|error| anyhow!("ADD: {error}"))?;
+        }
+        ensure!(leases(node)?.len() > 2 * 2, "no killed ADD has a lease");
+        let list = json!([{ "containerID": kept.container_id, "ifname": "eth0" }]);
+        of_node("GC", &with_valid(&configuration, &list))?;
+        ensure!(leases(node)?.len() == 2, "{:?}", leases(node)?);
+        for pod in stale.iter().chain([&whole]) {
+            ensure!(traces::interfaces(&pod.namespace)? == ["lo"], "{}", pod.container_id);
+        }
+        of_node("GC", &with_valid(&configuration, &json!([])))?;
+        ensure_nothing_is_left(node, &kept)
     });
 }

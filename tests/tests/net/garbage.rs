@@ -53,8 +53,7 @@ fn gc_removes_all_of_its_network_but_the_valid() {
         well(node, &json!([]))?;
         ensure!(traces::interfaces(&valid.namespace)? == ["lo"]);
         ensure!(traces::interfaces(&other.namespace)?.contains(&"eth0".to_owned()));
-        foreign["cni.dev/valid-attachments"] = json!([]);
-        gc(node, &foreign)?.map_err(|error| anyhow!("GC: {error}"))?;
+        gc(node, &with_valid(&foreign, &json!([])))?.map_err(|error| anyhow!("GC: {error}"))?;
         traces::ensure_none(node, &other)
     });
 }
@@ -122,7 +121,12 @@ fn gc_during_adds_leaves_all_or_nothing_of_each() {
 }
 
 fn with(node: &Node, valid: &Value) -> Value {
-    let mut configuration = node.cni_configuration();
+    with_valid(&node.cni_configuration(), valid)
+}
+
+/// What a runtime gives to GC.
+pub(crate) fn with_valid(configuration: &Value, valid: &Value) -> Value {
+    let mut configuration = configuration.clone();
     configuration["cni.dev/valid-attachments"] = valid.clone();
     configuration
 }

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
-use tests::binaries;
 use tests::cluster::{Cluster, Mode};
 use tests::command;
 use tests::fabric::WORLD;
@@ -23,8 +21,6 @@ use super::{killed, parallel, traces};
 
 const HOST_LOCAL: &str = "/usr/lib/cni/host-local";
 const AT_ONCE: usize = 50;
-/// Two looks, a minute apart, and what they need on a busy machine.
-const SWEEP_TIME_MAX: Duration = Duration::from_secs(100);
 const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
 const INVALID_CONFIG: u64 = 7;
 const ADDRESS_IN_USE: u64 = 110;
@@ -76,13 +72,7 @@ pub(crate) fn call(
 ) -> Result<Result<Value, Value>> {
     let netns = pod.netns();
     let call = CniCall { command: verb, container_id: &pod.container_id, netns: &netns };
-    let mut command = pod.node.cni_command(&call);
-    command.envs(environment.iter().copied());
-    let output = command::feed(&mut command, &configuration.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let document =
-        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).context("JSON")? };
-    Ok(if output.status.success() { Ok(document) } else { Err(document) })
+    pod.node.cni_in(&call, configuration, environment)
 }
 
 /// Calls ADD, and remembers what a pod remembers.
@@ -284,7 +274,7 @@ fn del_removes_what_a_killed_add_of_host_local_left() {
     Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
         let node = cluster.node(1);
         let configuration = host_local(node, 1);
-        let steps = [killed::steps()?, ipam_steps()?].concat();
+        let steps = [killed::steps()?, killed::ipam_steps()?].concat();
         for step in &steps {
             let mut pod = node.bare_pod()?;
             traces::killed_add_with(&pod, step, &configuration)?;
@@ -296,13 +286,6 @@ fn del_removes_what_a_killed_add_of_host_local_left() {
         }
         Ok(())
     });
-}
-
-fn ipam_steps() -> Result<Vec<String>> {
-    let steps = command::run(Command::new(binaries::fault_plugin()?).arg("--ipam-fault-steps"))?;
-    let steps: Vec<String> = steps.lines().map(str::to_owned).collect();
-    ensure!(steps.len() == 2, "{steps:?}");
-    Ok(steps)
 }
 
 /// Killed ADDs, a pod that nobody deletes, and a DEL that did not find the plugin.
@@ -334,7 +317,7 @@ fn the_agent_gives_back_the_leases_that_nobody_does() {
         traces::wait_for_end_of_interfaces(node, 0)?;
         node.spawn_agent()?;
         node.wait_for_agent()?;
-        traces::wait_for_none(node, SWEEP_TIME_MAX)?;
+        traces::wait_for_sweep(node)?;
         ensure_nothing_is_left(node, &deleted)
     });
 }

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tests::binaries;
 use tests::cluster::{Cluster, Mode};
@@ -16,18 +18,26 @@ use tests::wait::wait_until;
 use super::calls::SWITCH;
 use super::traces;
 
-/// Two looks, a minute apart, and what they need on a busy machine.
-const SWEEP_TIME_MAX: Duration = Duration::from_secs(100);
 /// What an event of the kernel tells.
 const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
 const NOT_AVAILABLE: u64 = 50;
 const TRY_AGAIN: u64 = 11;
 const ALREADY_ATTACHED: u64 = 101;
 
+/// Steps of every ADD.
 pub(crate) fn steps() -> Result<Vec<String>> {
-    let steps = command::run(Command::new(binaries::fault_plugin()?).arg("--fault-steps"))?;
+    listed("--fault-steps", 6)
+}
+
+/// Further steps of one with a delegated plugin.
+pub(crate) fn ipam_steps() -> Result<Vec<String>> {
+    listed("--ipam-fault-steps", 2)
+}
+
+fn listed(option: &str, least: usize) -> Result<Vec<String>> {
+    let steps = command::run(Command::new(binaries::fault_plugin()?).arg(option))?;
     let steps: Vec<String> = steps.lines().map(str::to_owned).collect();
-    ensure!(steps.len() > 5, "{steps:?}");
+    ensure!(steps.len() >= least, "{steps:?}");
     Ok(steps)
 }
 
@@ -109,7 +119,7 @@ fn the_agent_finds_what_nobody_deletes() {
         traces::wait_for_end_of_interfaces(node, unfinished.len())?;
         node.spawn_agent()?;
         node.wait_for_agent()?;
-        traces::wait_for_none(node, SWEEP_TIME_MAX)?;
+        traces::wait_for_sweep(node)?;
         for pod in &unfinished {
             ensure!(traces::interfaces(&pod.namespace)? == ["lo"]);
         }
@@ -154,6 +164,26 @@ fn an_add_without_an_agent_leaves_nothing() {
         node.spawn_agent()?;
         node.wait_for_agent()?;
         traces::ensure_none(node, &pod)?;
+        pod.add()?;
+        probe::ping(&pod.namespace, node.gateways[0])
+    });
+}
+
+/// One that hangs may hear of the ADD later than the plugin gave up.
+#[test]
+fn an_add_with_an_agent_that_hangs_leaves_nothing() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let agent = Pid::from_raw(node.agent_pid()?.try_into()?);
+        kill(agent, Signal::SIGSTOP)?;
+        let mut pod = node.bare_pod()?;
+        let error = pod.call("ADD")?.err().context("ADD worked with an agent that hangs")?;
+        expect(&error, TRY_AGAIN, "is podwire-agent running")?;
+        ensure!(traces::interfaces(&pod.namespace)? == ["lo"]);
+        let left = traces::kernel_traces(node)?;
+        ensure!(left.is_empty(), "left: {left:?}");
+        kill(agent, Signal::SIGCONT)?;
+        wait_until("what it heard too late", SEEN_TIME_MAX, || traces::ensure_none(node, &pod))?;
         pod.add()?;
         probe::ping(&pod.namespace, node.gateways[0])
     });

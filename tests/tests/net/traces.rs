@@ -15,6 +15,8 @@ use tests::pod::Pod;
 use tests::wait::wait_until;
 
 const END_TIME_MAX: Duration = Duration::from_secs(15);
+/// Two looks, a minute apart, and what they need on a busy machine.
+const SWEEP_TIME_MAX: Duration = Duration::from_secs(100);
 
 /// Host sides of veths, pins of links, files of attachments, entries of `pw_pods`, addresses in use.
 pub(crate) fn of_pods(node: &Node) -> Result<BTreeSet<String>> {
@@ -64,9 +66,9 @@ pub(crate) fn wait_for_end_of_interfaces(node: &Node, left: usize) -> Result<()>
     })
 }
 
-/// The agent finds by itself what is left, within this time.
-pub(crate) fn wait_for_none(node: &Node, limit: Duration) -> Result<()> {
-    wait_until("the sweep", limit, || {
+/// The agent finds by itself what is left.
+pub(crate) fn wait_for_sweep(node: &Node) -> Result<()> {
+    wait_until("the sweep", SWEEP_TIME_MAX, || {
         let left = of_pods(node)?;
         ensure!(left.is_empty(), "left: {left:?}");
         Ok(())

@@ -90,9 +90,20 @@ fn it_accepts_that_no_address_is_left() {
         let pods = (0..traces::SMALL_POOL).map(|_| node.pod()).collect::<Result<Vec<_>>>()?;
         let pod = node.bare_pod()?;
         library.fail("ADD", &pod, &list, 50)?;
+        library.fail("STATUS", &pod, &super::list(node, "1.1.0", &[]), 50)?;
         pods[0].delete()?;
         library.succeed("ADD", &pod, &list)?;
         library.succeed("DEL", &pod, &list).map(drop)
+    });
+}
+
+#[test]
+fn it_accepts_that_gc_finds_no_agent() {
+    Cluster::builder(Mode::Direct).nodes(1).test(|cluster| {
+        let node = cluster.node(1);
+        let pod = node.bare_pod()?;
+        node.kill_agent();
+        Library::new(node).fail("GC", &pod, &list(node, "1.1.0", &[]), 11)
     });
 }
 
