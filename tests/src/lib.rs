@@ -1,5 +1,6 @@
 //! Clusters made of network namespaces, for tests, for the demo and for benchmarks.
 
+pub mod another_build;
 pub mod binaries;
 pub mod bpf;
 pub mod clean;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::cluster::{Cluster, Mode};
-use tests::command;
 use tests::flow::{self, Flow};
 use tests::node::Node;
 use tests::pod::Pod;
 use tests::probe;
 use tests::server::{ECHO_PORT, Server};
 use tests::wait::wait_until;
+use tests::{another_build, binaries, command};
 
 use super::traces;
 
@@ -73,6 +74,26 @@ fn nothing_is_lost_in_vxlan_mode() {
 }
 
 fn nothing_is_lost(cluster: &Cluster) -> Result<()> {
+    let pods = under_traffic(cluster, |streams| {
+        let before = ids(cluster)?;
+        restarts(cluster, streams)?;
+        let after = ids(cluster)?;
+        ensure!(before == after, "other ids than before: {before:?}, {after:?}");
+        Ok(())
+    })?;
+    let one = cluster.node(1);
+    let known = one.status()?["pods"].as_array().map(Vec::len);
+    ensure!(known == Some(2), "node1 knows {known:?} pods");
+    let late = one.pod()?;
+    ensure!(!late.addresses.iter().any(|a| pods.iter().any(|pod| pod.addresses.contains(a))));
+    probe::ping(&late.namespace, pods[2].addresses[0])
+}
+
+/// Two pods of the first node and one of the second: what they send arrives, whatever happens meanwhile.
+fn under_traffic(
+    cluster: &Cluster,
+    work: impl FnOnce(&mut [Stream]) -> Result<()>,
+) -> Result<[Pod; 3]> {
     let (one, two) = (cluster.node(1), cluster.node(2));
     let (from, local, remote) = (one.pod()?, one.pod()?, two.pod()?);
     let _servers = [
@@ -84,7 +105,6 @@ fn nothing_is_lost(cluster: &Cluster) -> Result<()> {
         Stream::open(&from, &remote, 0)?,
         Stream::open(&from, &remote, 1)?,
     ];
-    let before = ids(cluster)?;
     let flow = |from: &Pod, to: &Pod| Flow {
         name: format!("{} to {}", from.container_id, to.container_id),
         from: from.namespace.clone(),
@@ -92,16 +112,47 @@ fn nothing_is_lost(cluster: &Cluster) -> Result<()> {
         addresses: to.addresses.to_vec(),
     };
     let flows = [flow(&from, &local), flow(&from, &remote), flow(&remote, &from)];
-    flow::nothing_is_lost(&flows, || restarts(cluster, &mut streams))?;
+    flow::nothing_is_lost(&flows, || work(&mut streams))?;
+    Ok([from, local, remote])
+}
+
+/// Its programs take the place of those that are there, and the other way round.
+#[test]
+fn nothing_is_lost_when_agents_of_another_build_take_over() {
+    for mode in Mode::ALL {
+        Cluster::builder(mode).test(|cluster| {
+            let own = binaries::agent()?;
+            let other = cluster.run().directory().join("podwire-agent");
+            another_build::make(&own, &other)?;
+            let pods = under_traffic(cluster, |streams| {
+                for binary in [&other, &own] {
+                    take_over(cluster, binary, streams)?;
+                }
+                Ok(())
+            })?;
+            for pod in &pods {
+                traces::check(pod)?.map_err(|error| anyhow::anyhow!("CHECK: {error}"))?;
+            }
+            Ok(())
+        });
+    }
+}
+
+fn take_over(cluster: &Cluster, binary: &Path, streams: &mut [Stream]) -> Result<()> {
+    let before = ids(cluster)?;
+    for node in cluster.nodes() {
+        node.stop_agent()?;
+        node.spawn_agent_of(binary)?;
+        node.wait_for_agent()?;
+        streams.iter_mut().try_for_each(Stream::exchange)?;
+    }
     let after = ids(cluster)?;
-    ensure!(before == after, "other ids than before: {before:?}, {after:?}");
-    let known = one.status()?["pods"].as_array().map(Vec::len);
-    ensure!(known == Some(2), "node1 knows {known:?} pods");
-    let late = one.pod()?;
-    ensure!(
-        !late.addresses.iter().any(|a| [&from, &local].iter().any(|p| p.addresses.contains(a)))
-    );
-    probe::ping(&late.namespace, remote.addresses[0])
+    ensure!(before.keys().eq(after.keys()), "other pins: {before:?}, {after:?}");
+    for (name, id) in &before {
+        let is_program = name.contains("/programs/");
+        ensure!((after[name] != *id) == is_program, "{name} was {id}, is {}", after[name]);
+    }
+    Ok(())
 }
 
 fn restarts(cluster: &Cluster, streams: &mut [Stream]) -> Result<()> {
