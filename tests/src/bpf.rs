@@ -3,10 +3,15 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
+use anyhow::Result;
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use aya_obj::generated::{
     bpf_attr, bpf_cmd, bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY,
     bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
 };
+use serde_json::Value;
+
+use crate::namespace::Namespace;
 
 /// One instruction as the kernel takes it.
 pub type Instruction = [u8; 8];
@@ -139,4 +144,29 @@ unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+}
+
+/// What is on the TCX hooks of the interfaces of a namespace, each as `eth0 ingress pw_from_net`. `bpftool net` shows it
+/// from release 7.3 on.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn on_tcx(namespace: &Namespace) -> Result<Vec<String>> {
+    let links: Value = serde_json::from_str(&namespace.run("ip -json link show")?)?;
+    let names: Vec<&str> =
+        links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str()).collect();
+    let hooks = [("ingress", TcAttachType::Ingress), ("egress", TcAttachType::Egress)];
+    namespace.enter(|| {
+        let mut found = Vec::new();
+        for name in names {
+            for (hook, attached) in hooks {
+                let (_, programs) = SchedClassifier::query_tcx(name, attached)?;
+                let line = |program: &ProgramInfo| {
+                    format!("{name} {hook} {}", program.name_as_str().unwrap_or_default())
+                };
+                found.extend(programs.iter().map(line));
+            }
+        }
+        Ok(found)
+    })
 }

@@ -10,6 +10,7 @@ mod net {
     mod delegates;
     mod deleted;
     mod doctor;
+    mod documented;
     mod every_call;
     mod flows;
     mod forged;

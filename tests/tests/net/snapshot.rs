@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::command;
 use tests::namespace::Namespace;
 use tests::node::Node;
 use tests::pod::Pod;
+use tests::{bpf, command};
 
 /// What each tool says, by the tool.
 pub(crate) type Snapshot = BTreeMap<String, String>;
@@ -19,7 +19,7 @@ pub(crate) fn bare(node: &Node) -> Result<Snapshot> {
     let mut snapshot = network(&node.namespace, "node")?;
     let nft = node.namespace.run("nft --stateless list ruleset")?;
     snapshot.insert("nft list ruleset".to_owned(), nft);
-    snapshot.insert("bpftool net".to_owned(), node.namespace.run("bpftool net show")?);
+    snapshot.insert("TCX".to_owned(), bpf::on_tcx(&node.namespace)?.join("\n"));
     let mut files = Vec::new();
     if node.bpffs.exists() {
         list(&node.bpffs, false, &mut files)?;
