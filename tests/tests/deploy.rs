@@ -6,6 +6,7 @@ mod deploy {
     mod commands;
     mod documented;
     mod effects;
+    mod image;
     mod objects;
     mod push;
     mod refused;

@@ -1,6 +1,6 @@
 //! Runs the checks in a real Kubernetes cluster.
 
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{env, os::unix::process::CommandExt, process::Command};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -39,6 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .env("PODWIRE_KUBERNETES", kubernetes::directory())
         .env("PODWIRE_IMAGE", image::place())
         .env("PODWIRE_GO_BIN", go::programs())
+        .env("PODWIRE_XTASK", env::current_exe().context("find this program")?)
         .exec();
     Err(error).with_context(|| format!("start {}", binary.display()))
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use self::toolchain::Toolchain;
-use crate::{command, paths, set_up};
+use crate::{build, command, paths, set_up};
 
 /// Options of `build-ebpf`.
 #[derive(Args, Default)]
@@ -99,7 +99,7 @@ fn compile(toolchain: &Toolchain, options: &Options) -> Result<PathBuf> {
         .args(["build", "-Zbuild-std=core", "--release", "--locked", "--target", TARGET])
         .args(["--bin", "podwire", "--target-dir"])
         .arg(&build)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+        .env(build::RUSTFLAGS, flags.join(build::SEPARATOR));
     if options.debug_log {
         cargo.args(["--features", "debug-log"]);
     }

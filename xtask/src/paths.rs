@@ -13,6 +13,29 @@ pub(crate) fn root() -> PathBuf {
     manifest_dir.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
+/// Flags for the compiler, so that what it makes does not say where sources lie on this machine: cargo's directory is
+/// `/cargo`, the workspace `/podwire`.
+pub(crate) fn remapped() -> Vec<String> {
+    let pairs = [(cargo_home(), "/cargo"), (Some(root()), "/podwire")];
+    let flag = |(from, to): (Option<PathBuf>, &str)| {
+        from.map(|from| format!("--remap-path-prefix={}={to}", from.display()))
+    };
+    pairs.into_iter().filter_map(flag).collect()
+}
+
+/// How sources would be named by what was compiled without [`remapped`].
+pub(crate) fn of_sources() -> Vec<String> {
+    let registry = cargo_home().map(|cargo| cargo.join("registry"));
+    let own = ["dataplane-agent", "dataplane-core", "cni-shim", "target"];
+    let all = own.map(|name| root().join(name)).into_iter().chain(registry);
+    all.map(|path| format!("{}/", path.display())).collect()
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    let told = env::var_os("CARGO_HOME").map(PathBuf::from);
+    told.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+}
+
 /// Returns the directory of the BPF object, the same whatever `CARGO_TARGET_DIR` says.
 pub(crate) fn bpf() -> PathBuf {
     root().join("target/bpf")

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tests::binaries;
 use tests::command::{self, Process};
 
+use super::image::{Work, refused};
 use super::objects::VERSION;
 
 const USER: &str = "somebody";
@@ -55,54 +56,12 @@ fn as_somebody(command: &mut Command, is_wanted: bool) -> &mut Command {
     }
 }
 
-/// What is packed in place of binaries, and where; it is removed in the end.
-struct Work(PathBuf);
-
 impl Work {
-    fn new(name: &str) -> Result<Self> {
-        let work =
-            Self(std::env::temp_dir().join(format!("podwire-{name}-{}", std::process::id())));
-        for directory in ["built", "home"] {
-            fs::create_dir_all(work.0.join(directory))?;
-        }
-        for program in ["podwire-agent", "podwire"] {
-            fs::write(work.0.join("built").join(program), program)?;
-        }
-        Ok(work)
-    }
-
     /// `cargo xtask image --push`.
     fn push(&self, reference: &str) -> Result<Command> {
         let mut push = self.image()?;
         push.args(["--push", reference]);
         Ok(push)
-    }
-
-    /// `cargo xtask image`, as somebody without credentials.
-    fn image(&self) -> Result<Command> {
-        let mut image = command::limited(&binaries::xtask()?.to_string_lossy());
-        image.arg("image").arg(format!("--built={}", self.0.join("built").display()));
-        image.arg("--output").arg(self.archive());
-        image.env("HOME", self.0.join("home")).env_remove("REGISTRY_AUTH_FILE");
-        image.env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_CONFIG");
-        for (variable, directory) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
-            let home = std::env::home_dir().context("home")?;
-            let place = std::env::var_os(variable).unwrap_or(home.join(directory).into());
-            image.env(variable, place);
-        }
-        Ok(image)
-    }
-
-    fn archive(&self) -> PathBuf {
-        self.0.join("image.tar")
-    }
-
-    /// The digest in the archive.
-    fn digest(&self) -> Result<Value> {
-        let mut tar = Command::new("tar");
-        tar.args(["--extract", "--to-stdout", "--file"]).arg(self.archive()).arg("index.json");
-        let index: Value = serde_json::from_str(&command::run(&mut tar)?)?;
-        Ok(index["manifests"][0]["digest"].clone())
     }
 
     /// A file as `docker login` and `podman login` write it.
@@ -112,18 +71,6 @@ impl Work {
         fs::write(&file, known.to_string())?;
         Ok(file)
     }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn refused(push: &mut Command) -> Result<String> {
-    let output = command::output(push)?;
-    ensure!(!output.status.success(), "it was pushed");
-    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
@@ -171,18 +118,6 @@ fn a_registry_that_is_not_there_is_said() -> Result<()> {
     let error = refused(&mut work.push(&format!("{address}/podwire:1"))?)?;
     ensure!(error.contains("the registry cannot be reached"), "{error}");
     ensure!(error.contains("connection refused"), "{error}");
-    Ok(())
-}
-
-/// What was built for this machine is not taken for what another one needs.
-#[test]
-fn programs_for_another_machine_are_refused() -> Result<()> {
-    let work = Work::new("platform")?;
-    fs::copy(binaries::xtask()?, work.0.join("built/podwire-agent"))?;
-    let platform = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
-    let error = refused(work.image()?.args(["--platform", platform]))?;
-    ensure!(error.contains(&format!("podwire-agent is not for {platform}")), "{error}");
-    ensure!(!work.archive().exists(), "it was packed");
     Ok(())
 }
 

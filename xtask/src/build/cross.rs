@@ -34,7 +34,8 @@ pub(crate) fn run(platform: Platform) -> Result<()> {
     cargo.args(["--bin", AGENT, "--bin", PLUGIN, "--target", target, "--target-dir"]).arg(place());
     cargo.env(variable("LINKER"), platform.cross_compiler());
     // With `--target` neither macros nor build scripts get it.
-    cargo.env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static");
+    let flags = [paths::remapped(), vec!["-Ctarget-feature=+crt-static".to_owned()]].concat();
+    cargo.env(variable("RUSTFLAGS"), flags.join(" "));
     command::run(&mut cargo).with_context(|| format!("build for {platform}"))
 }
 

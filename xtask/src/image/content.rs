@@ -6,12 +6,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::distribution::{self, Foreign, Part};
 use crate::platform::Platform;
-use crate::{build, command};
+use crate::{build, command, paths};
 
 const NFT: &str = "/usr/sbin/nft";
 /// The package that has it.
@@ -33,7 +33,9 @@ pub(super) struct Entry {
 pub(super) fn files(platform: Platform, binaries: &Path) -> Result<Vec<Entry>> {
     let mut files = Vec::new();
     for name in [build::AGENT, build::PLUGIN] {
-        files.push(entry(&binaries.join(name), Path::new(name))?);
+        let program = entry(&binaries.join(name), Path::new(name))?;
+        ensure_is_anybodys(&program)?;
+        files.push(program);
     }
     let mut parts = if platform == Platform::host() {
         distribution::installed(Path::new(NFT))?
@@ -57,6 +59,19 @@ pub(super) fn files(platform: Platform, binaries: &Path) -> Result<Vec<Entry>> {
 /// Fetches what the image for another platform needs of the distribution.
 pub(super) fn fetch(platform: Platform) -> Result<()> {
     Foreign::new(platform).fetch(PACKAGE)
+}
+
+/// Whoever builds a program from the same sources shall have the same bytes.
+fn ensure_is_anybodys(program: &Entry) -> Result<()> {
+    for place in paths::of_sources() {
+        let is_named = program.content.windows(place.len()).any(|text| text == place.as_bytes());
+        ensure!(
+            !is_named,
+            "{} says that its sources were in {place}: `cargo xtask build --release` makes it without",
+            program.path.display()
+        );
+    }
+    Ok(())
 }
 
 /// What a link leads to, under the name of the link.
@@ -90,19 +105,17 @@ fn list(platform: Platform, of_distribution: &[Part]) -> Result<Value> {
 /// Name, version, and package URL.
 type Component = (String, String, String);
 
+/// Those of the two programs, and of the BPF object that is in one of them.
 fn crates(platform: Platform) -> Result<BTreeSet<Component>> {
+    let mut crates = listed(&["--package", "dataplane-agent", "--package", "cni-shim"], platform)?;
+    crates.append(&mut listed(&["--manifest-path", "dataplane-ebpf/Cargo.toml"], platform)?);
+    Ok(crates)
+}
+
+fn listed(of: &[&str], platform: Platform) -> Result<BTreeSet<Component>> {
     let mut tree = build::cargo();
-    tree.args(["tree", "--locked", "--package", "dataplane-agent", "--package", "cni-shim"]);
-    tree.args([
-        "--target",
-        platform.target(),
-        "--edges",
-        "normal,no-proc-macro",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-    ]);
+    tree.args(["tree", "--locked", "--target", platform.target()]).args(of);
+    tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
     let listed = command::output(&mut tree)?;
     let component = |line: &str| {
         // `serde v1.0.0`, and behind it a path or a mark.
