@@ -4,6 +4,9 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+/// Bytes.
+pub const MIB: f64 = 1024.0 * 1024.0;
+
 /// In bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Mode};
-use tests::memory::{Memory, of_process};
+use tests::memory::{MIB, Memory, of_process};
 use tests::node_map::NodeMap;
 use tests::ratio::at_most;
 use tests::report::{self, Verdict, progress, section, table};
@@ -19,7 +19,6 @@ use crate::crowd::{Stranger, node_file, pod_address};
 
 const NODES: usize = 5000;
 const PODS: usize = 150_000;
-const MIB: f64 = 1024.0 * 1024.0;
 /// Of the agent with all of them.
 const MIB_MAX: f64 = 32.0;
 /// Something is known within this time, on a busy machine too.

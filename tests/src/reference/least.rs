@@ -1,5 +1,6 @@
-//! Two pods that the least program joins which can deliver a packet as a pod network must: it writes both MACs and
-//! redirects, looks nothing up and checks nothing. What is slower than a bare veth pair here is the kernel's.
+//! Two pods that the least programs join which can deliver a packet as a pod network must: they write both MACs and
+//! redirect, look nothing up and check nothing. What is slower than a bare veth pair here, or than from host to host, is
+//! the kernel's.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,17 +8,22 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use aya_obj::generated::{
-    bpf_attach_type::BPF_TCX_INGRESS, bpf_cmd, bpf_func_id::BPF_FUNC_redirect_peer,
+    bpf_attach_type::BPF_TCX_INGRESS,
+    bpf_cmd,
+    bpf_func_id::{self, BPF_FUNC_redirect, BPF_FUNC_redirect_peer},
 };
 
-use super::Pair;
+use super::{Pair, plug};
 use crate::bpf::{Instruction, bpf_fd, instruction, load, zeroed_attr};
+use crate::fabric::Fabric;
 use crate::namespace::Namespace;
 use crate::run::Run;
 
 /// Offsets in `__sk_buff` (linux/bpf.h).
 const DATA: i16 = 76;
 const DATA_END: i16 = 80;
+/// Last numbers of the addresses of two machines on the nodes' LAN.
+const MACHINES: [u8; 2] = [31, 32];
 
 /// One of the two.
 struct Pod {
@@ -28,7 +34,24 @@ struct Pod {
     host_mac: [u8; 6],
 }
 
-/// Makes them. The programs stay attached until what is returned beside them is dropped.
+/// Where a packet goes.
+struct Way {
+    /// Destination and source.
+    macs: [[u8; 6]; 2],
+    ifindex: u32,
+    /// The helper that sends it there.
+    redirect: bpf_func_id,
+}
+
+impl Way {
+    /// To a pod of the same node.
+    fn to_pod(pod: &Pod) -> Self {
+        let redirect = BPF_FUNC_redirect_peer;
+        Self { macs: [pod.mac, pod.host_mac], ifindex: pod.host_ifindex, redirect }
+    }
+}
+
+/// Makes them on one node. The programs stay attached until what is returned beside them is dropped.
 ///
 /// # Errors
 /// When something cannot be made.
@@ -38,17 +61,48 @@ pub fn pods(run: &Run) -> Result<(Pair, Vec<OwnedFd>)> {
     let [one, two] = &pods;
     let mut links = Vec::new();
     for (from, to, host) in [(one, two, 2), (two, one, 1)] {
-        let gateway = mac_text(from.host_mac);
-        for address in addresses(host) {
-            let entry = format!("neighbour add {address} lladdr {gateway} dev eth0 nud permanent");
-            from.namespace.ip(&entry)?;
-        }
-        let program = load(&instructions(to)).context("load the least program")?;
-        let link = node.enter(|| attach(&program, from.host_ifindex));
-        links.push(link.with_context(|| format!("attach to {}", from.host_ifname))?);
+        knows(from, host)?;
+        links.push(sends(&node, (from.host_ifname, from.host_ifindex), &Way::to_pod(to))?);
     }
     let [client, server] = pods.map(|pod| pod.namespace);
     Ok((Pair { client, server, addresses: addresses(2), machines: vec![node] }, links))
+}
+
+/// The same on two nodes, whose uplinks have no other use.
+///
+/// # Errors
+/// When something cannot be made.
+pub fn pods_of_two_nodes(run: &Run, fabric: &Fabric) -> Result<(Pair, Vec<OwnedFd>)> {
+    let [one, two] = MACHINES.map(|host| plug(run, fabric, &format!("least-node{host}"), host));
+    let nodes = [one?, two?];
+    let pods = [pod(run, &nodes[0], "pod3", 3)?, pod(run, &nodes[1], "pod4", 4)?];
+    let uplinks = [nodes[0].link("eth0")?, nodes[1].link("eth0")?];
+    let mut links = Vec::new();
+    for (own, other, host) in [(0, 1, 4), (1, 0, 3)] {
+        let (node, pod, (ifindex, mac)) = (&nodes[own], &pods[own], uplinks[own]);
+        knows(pod, host)?;
+        let out = Way { macs: [uplinks[other].1, mac], ifindex, redirect: BPF_FUNC_redirect };
+        links.push(sends(node, (pod.host_ifname, pod.host_ifindex), &out)?);
+        links.push(sends(node, ("eth0", ifindex), &Way::to_pod(pod))?);
+    }
+    let [client, server] = pods.map(|pod| pod.namespace);
+    Ok((Pair { client, server, addresses: addresses(4), machines: nodes.into() }, links))
+}
+
+/// A pod knows the MAC for the addresses of another one, which is the node's.
+fn knows(pod: &Pod, host: u8) -> Result<()> {
+    let gateway = mac_text(pod.host_mac);
+    for address in addresses(host) {
+        let entry = format!("neighbour add {address} lladdr {gateway} dev eth0 nud permanent");
+        pod.namespace.ip(&entry)?;
+    }
+    Ok(())
+}
+
+/// What arrives at an interface of a node goes one way; the link of its program.
+fn sends(node: &Namespace, (name, ifindex): (&str, u32), way: &Way) -> Result<OwnedFd> {
+    let program = load(&instructions(way)).context("load the least program")?;
+    node.enter(|| attach(&program, ifindex)).with_context(|| format!("attach to {name}"))
 }
 
 fn addresses(host: u8) -> [IpAddr; 2] {
@@ -74,9 +128,9 @@ fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// What delivers to a pod of the same node.
-fn instructions(to: &Pod) -> [Instruction; 12] {
-    let [a, b, c] = words([to.mac, to.host_mac]);
+/// What sends a packet on its way.
+fn instructions(way: &Way) -> [Instruction; 12] {
+    let [a, b, c] = words(way.macs);
     [
         instruction(0x61, 2, 1, DATA, 0),     // r2 = data
         instruction(0x61, 3, 1, DATA_END, 0), // r3 = data_end
@@ -86,9 +140,9 @@ fn instructions(to: &Pod) -> [Instruction; 12] {
         instruction(0x62, 2, 0, 0, a),        // both MACs
         instruction(0x62, 2, 0, 4, b),
         instruction(0x62, 2, 0, 8, c),
-        instruction(0xb7, 1, 0, 0, to.host_ifindex.cast_signed()), // r1 = interface
-        instruction(0xb7, 2, 0, 0, 0),                             // r2 = no flags
-        instruction(0x85, 0, 0, 0, BPF_FUNC_redirect_peer as i32),
+        instruction(0xb7, 1, 0, 0, way.ifindex.cast_signed()), // r1 = interface
+        instruction(0xb7, 2, 0, 0, 0),                         // r2 = no flags
+        instruction(0x85, 0, 0, 0, way.redirect as i32),
         instruction(0x95, 0, 0, 0, 0), // exit with its answer
     ]
 }

@@ -1,5 +1,6 @@
 //! The limits.
 
+use tests::memory::MIB;
 use tests::ratio::{Outcome, Ratio, at_most};
 use tests::report::Verdict;
 use tests::series::Series;
@@ -16,7 +17,6 @@ const FASTER_MIN: f64 = 3.0;
 const GROWTH_MAX: f64 = 1.2;
 const DEL_MAX: f64 = 1.0;
 
-const MIB: f64 = 1024.0 * 1024.0;
 const AGENT_MIB_MAX: f64 = 12.0;
 const PLUGIN_MB_MAX: f64 = 3.0;
 const PEAK_MIB_MAX: f64 = 4.0;

@@ -25,7 +25,7 @@ use super::way::{Contender, Path, Way};
 pub(super) struct Stage {
     // Dropped in this order: servers before their namespaces.
     _servers: Servers,
-    _least: Option<(Pair, Vec<OwnedFd>)>,
+    _least: Vec<(Pair, Vec<OwnedFd>)>,
     _machines: Vec<Machine>,
     _pods: Vec<Pod>,
     /// Nodes and machines with an uplink.
@@ -37,7 +37,7 @@ pub(super) struct Stage {
 /// What is put together first.
 #[derive(Default)]
 struct Parts {
-    least: Option<(Pair, Vec<OwnedFd>)>,
+    least: Vec<(Pair, Vec<OwnedFd>)>,
     machines: Vec<Machine>,
     pods: Vec<Pod>,
     uplinks: Vec<Namespace>,
@@ -117,11 +117,14 @@ impl Parts {
 
     fn yardsticks(&mut self, run: &Run, fabric: &Fabric) -> Result<()> {
         let bare = reference::veth_pair(run)?;
-        let (least, programs) = least::pods(run)?;
+        let of_one = least::pods(run)?;
+        let of_two = least::pods_of_two_nodes(run, fabric)?;
         let hosts = reference::hosts(run, fabric)?;
         self.add_pair(Path::SameNode, Contender::Bare, &bare);
-        self.add_pair(Path::SameNode, Contender::Least, &least);
-        self.least = Some((least, programs));
+        self.add_pair(Path::SameNode, Contender::Least, &of_one.0);
+        self.add_pair(Path::Direct, Contender::Least, &of_two.0);
+        self.uplinks.extend(of_two.0.machines.clone());
+        self.least.extend([of_one, of_two]);
         for path in [Path::Direct, Path::Vxlan] {
             self.add_pair(path, Contender::Hosts, &hosts);
         }
