@@ -20,13 +20,18 @@ pub(crate) fn processes(words: &str) -> Result<Vec<PathBuf>> {
     Ok(all.filter(is_in).collect())
 }
 
-/// The process of the agent in a group of processes, as the machine numbers it.
-pub(crate) fn process_of(group: &str) -> Result<u32> {
-    let is_agent = |process: &PathBuf| {
-        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "podwire-agent")
+/// The process with this name in a group of processes, as the machine numbers it.
+pub(crate) fn process_named(name: &str, group: &str) -> Result<u32> {
+    let is_it = |process: &PathBuf| {
+        fs::read_to_string(process.join("comm")).is_ok_and(|it| it.trim() == name)
     };
-    let process = processes(group)?.into_iter().find(is_agent).context("no agent runs")?;
-    number(&process)
+    let process = processes(group)?.into_iter().find(is_it);
+    number(&process.with_context(|| format!("no {name} runs in {group}"))?)
+}
+
+/// The process of the agent in a group of processes.
+pub(crate) fn process_of(group: &str) -> Result<u32> {
+    process_named("podwire-agent", group)
 }
 
 /// The process of a node's agent.

@@ -9,6 +9,8 @@ mod services;
 mod shipped;
 mod tools;
 
+pub(crate) use self::shipped::run as shipped;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -16,8 +18,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::client::Party;
 use crate::cluster::Cluster;
+use crate::kubectl::Kubectl;
 use crate::network::Network;
 use crate::report::Report;
+use crate::view::View;
 
 /// Namespace of all pods of the checks.
 const NAMESPACE: &str = "podwire-e2e";
@@ -25,34 +29,49 @@ const PODS_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Makes pods, looks at them, removes them.
 pub(crate) fn run(cluster: &Cluster, report: &mut Report) -> Result<()> {
-    shipped::run(&cluster.control.kubectl, report);
+    let kubectl = &cluster.control.kubectl;
+    shipped(kubectl, report);
     if cluster.plan.network != Network::Bridge {
-        rights::run(&cluster.control.kubectl, report);
         report.check("agents look after their node's object", || own::look(cluster));
+        rights::run(cluster, report);
     }
     let before = cluster.kept().context("before the first pod")?;
     let world = client::serve_world(&cluster.fabric)?;
-    let mut parties = Vec::new();
-    let started = report.check("pods start; probes by http, tcp, exec, grpc", || {
-        cluster.control.kubectl.apply(&objects::all(&cluster.members)?)?;
-        let pods = cluster.control.kubectl.wait_for_pods(NAMESPACE, PODS_TIME_MAX)?;
-        parties = client::parties(&pods)?;
-        Ok(format!("{} are Ready", pods["items"].as_array().map_or(0, Vec::len)))
-    });
-    if started {
-        parties.push(Party::world());
-        matrix::run(cluster, &parties, report);
-        services::run(cluster, &parties, report);
-        tools::run(cluster, report);
-    }
+    pods(&cluster.view(), report);
     drop(world);
     report.check("pods deleted: nothing of them is left", || {
         let during = cluster.kept()?;
-        let delete = format!("delete namespace {NAMESPACE} --wait=false");
-        cluster.control.kubectl.run(&delete)?;
+        delete(kubectl)?;
         nothing_left(cluster, &before, &during)
     });
     Ok(())
+}
+
+/// Makes pods and looks at them.
+pub(crate) fn pods(view: &View<'_>, report: &mut Report) {
+    let mut parties = Vec::new();
+    let started = report.check("pods start; probes by http, tcp, exec, grpc", || {
+        view.kubectl.apply(&objects::all(view)?)?;
+        let pods = view.kubectl.wait_for_pods(NAMESPACE, PODS_TIME_MAX)?;
+        parties = client::parties(&pods, view.families())?;
+        Ok(format!("{} are Ready", pods["items"].as_array().map_or(0, Vec::len)))
+    });
+    if started {
+        parties.extend(view.world.map(|_| Party::world()));
+        matrix::run(view, &parties, report);
+        services::run(view, &parties, report);
+        tools::run(view, report);
+    }
+}
+
+/// Has all of them deleted.
+pub(crate) fn delete(kubectl: &Kubectl) -> Result<()> {
+    kubectl.run(&format!("delete namespace {NAMESPACE} --wait=false")).map(drop)
+}
+
+/// Whether a pod, as `namespace/name`, is one of the checks.
+pub(crate) fn is_own(pod: &str) -> bool {
+    pod.split_once('/').is_some_and(|(namespace, _)| namespace == NAMESPACE)
 }
 
 fn nothing_left(

@@ -1,5 +1,6 @@
 //! The command line, and the order of what is done.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -12,7 +13,7 @@ use crate::cluster::{Cluster, Plan};
 use crate::containerd::Containerd;
 use crate::network::{self, Network};
 use crate::report::Report;
-use crate::{checks, life, measure, proxy, suite};
+use crate::{checks, existing, life, measure, proxy, suite};
 
 /// Starts a real Kubernetes cluster on this machine, and looks at pods in it.
 ///
@@ -33,6 +34,10 @@ struct Options {
     /// Only with kube-proxy forwarding so [nftables beside other options]
     #[arg(long, value_enum)]
     proxy: Option<proxy::Mode>,
+    /// Look at the cluster that this kubeconfig leads to, in which Podwire is deployed, and make none
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "encapsulation", "containerd", "proxy", "nodes",
+        "quick", "measure", "keep"])]
+    kubeconfig: Option<PathBuf>,
     /// How many nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: u8,
@@ -166,6 +171,15 @@ fn work(options: &Options) -> Result<u8> {
     if let Some(subjects) = &options.measure {
         return measured(options, subjects);
     }
+    if let Some(kubeconfig) = &options.kubeconfig {
+        let mut report = Report::default();
+        if let Err(error) =
+            existing::run(kubeconfig, &options.suite, options.processes, &mut report)
+        {
+            report.check("the cluster", || Err(error));
+        }
+        return Ok(u8::from(said(&[(existing::name(kubeconfig), report)]) > 0));
+    }
     let mut reports = Vec::new();
     for turn in options.turns() {
         eprintln!("\n== {}", turn.plan.name());
@@ -176,8 +190,13 @@ fn work(options: &Options) -> Result<u8> {
         reports.push((turn.plan.name(), report));
     }
     let measured = if options.is_whole() { measured(options, &[])? } else { 0 };
+    Ok(measured.max(u8::from(said(&reports) > 0)))
+}
+
+/// Shows all reports, and returns how much failed.
+fn said(reports: &[(String, Report)]) -> usize {
     let mut failed = 0;
-    for (name, report) in &reports {
+    for (name, report) in reports {
         println!("\n{name}\n{}", report.table());
         failed += report.failed();
     }
@@ -185,7 +204,7 @@ fn work(options: &Options) -> Result<u8> {
         "\n{}",
         if failed == 0 { "all is well".to_owned() } else { format!("{failed} failed") }
     );
-    Ok(measured.max(u8::from(failed > 0)))
+    failed
 }
 
 fn measured(options: &Options, subjects: &[measure::Subject]) -> Result<u8> {
@@ -203,7 +222,12 @@ fn in_cluster(options: &Options, turn: &Turn, report: &mut Report) -> Result<()>
         checks::run(&cluster, report)?;
         for set in &turn.suites {
             let what = format!("Kubernetes' own suite: {set}");
-            report.check(&what, || suite::run(&cluster, set, options.processes));
+            report.check(&what, || {
+                let logs = cluster.save_logs()?;
+                let kubectl = &cluster.control.kubectl;
+                let nodes = cluster.nodes.len();
+                suite::Runner { kubectl, nodes, processes: options.processes, logs }.run(set)
+            });
         }
         // At its end Podwire is uninstalled.
         if turn.is_disturbed {

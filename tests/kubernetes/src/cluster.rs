@@ -8,6 +8,7 @@ use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::clean::KEPT_FILE;
+use harness::cluster::CLUSTER_CIDRS;
 use harness::fabric::{Fabric, Layout};
 use harness::run::{Kind, Run};
 use harness::wait::wait_until;
@@ -15,10 +16,11 @@ use serde_json::Value;
 
 use crate::containerd::Containerd;
 use crate::control::Control;
-use crate::kubectl::{Kubectl, condition};
+use crate::kubectl::condition;
 use crate::network::{Member, Network};
 use crate::node::Node;
 use crate::report::Report;
+use crate::view::{View, read_members};
 use crate::{dns, images, kubelet, programs, proxy};
 
 const READY_TIME_MAX: Duration = Duration::from_secs(120);
@@ -100,6 +102,7 @@ impl Cluster {
         let mut members = Vec::new();
         self.control.wait("nodes with pod networks", |control| {
             members = read_members(&control.kubectl)?;
+            members.retain(|member| member.pod_cidrs.len() == CLUSTER_CIDRS.len());
             ensure!(members.len() == count, "{} of {count} nodes", members.len());
             Ok(())
         })?;
@@ -171,6 +174,16 @@ impl Cluster {
         proxy::start(&mut node, &self.control.certificates, mode)?;
         self.nodes.insert(at, node);
         Ok(())
+    }
+
+    /// As its users have it.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            kubectl: &self.control.kubectl,
+            members: &self.members,
+            network: self.plan.network,
+            world: Some(&self.fabric.world),
+        }
     }
 
     /// What the pod network keeps on each node.
@@ -256,29 +269,6 @@ fn start_beside(
         }
         control
     })
-}
-
-/// The nodes that have pod networks of both families.
-fn read_members(kubectl: &Kubectl) -> Result<Vec<Member>> {
-    let nodes = kubectl.get("nodes")?;
-    let items = nodes["items"].as_array().context("items")?;
-    let member = |node: &Value| {
-        let cidrs = texts(&node["spec"]["podCIDRs"]);
-        let addresses = node["status"]["addresses"].as_array()?.iter();
-        let internal = addresses.filter(|address| address["type"] == "InternalIP");
-        let addresses: Vec<String> =
-            internal.filter_map(|a| a["address"].as_str().map(str::to_owned)).collect();
-        let name = node["metadata"]["name"].as_str()?.to_owned();
-        let is_whole = cidrs.len() == 2 && addresses.len() == 2;
-        is_whole.then_some(Member { name, addresses, pod_cidrs: cidrs })
-    };
-    Ok(items.iter().filter_map(member).collect())
-}
-
-/// The strings of an array.
-fn texts(array: &Value) -> Vec<String> {
-    let items = array.as_array().into_iter().flatten();
-    items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
 /// Where the logs of such a cluster are saved.

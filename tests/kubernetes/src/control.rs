@@ -13,6 +13,7 @@ use harness::fabric::Fabric;
 use harness::namespace::Namespace;
 use harness::run::Run;
 use harness::wait::wait_until;
+use serde_json::Value;
 
 use crate::addresses::{CONTROL, SERVICE_CIDRS};
 use crate::certificates::Certificates;
@@ -21,6 +22,15 @@ use crate::programs;
 
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 const API_SERVER: &str = "kube-apiserver";
+/// What is asked in the name of the agents is written down: a line of JSON each.
+const AUDIT_LOG: &str = "audit.log";
+const AUDIT_POLICY: &str = r#"{
+    "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "users": ["system:serviceaccount:kube-system:podwire"]},
+        {"level": "None"}
+    ]
+}"#;
 
 /// The control plane.
 #[derive(Debug)]
@@ -85,6 +95,8 @@ impl Control {
     pub(crate) fn start_api_server(&mut self) -> Result<()> {
         let file =
             |flag: &str, name: &str| format!("--{flag}={}", self.certificates.path(name).display());
+        let policy = self.directory.join("audit-policy.json");
+        fs::write(&policy, AUDIT_POLICY)?;
         let flags = [
             "--etcd-servers=http://127.0.0.1:2379".to_owned(),
             format!("--advertise-address={}", CONTROL[0]),
@@ -102,12 +114,23 @@ impl Control {
             "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--allow-privileged=true".to_owned(),
+            format!("--audit-policy-file={}", policy.display()),
+            format!("--audit-log-path={}", self.directory.join(AUDIT_LOG).display()),
         ];
         let program = programs::built(API_SERVER)?;
         self.spawn(API_SERVER, program, &flags.map(OsString::from))?;
         self.wait("the API server", |control| {
             control.kubectl.run("get --raw=/readyz --request-timeout=5s").map(drop)
         })
+    }
+
+    /// What was asked of the API server in the name of the agents.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn asked_by_agents(&self) -> Result<Vec<Value>> {
+        let log = fs::read_to_string(self.directory.join(AUDIT_LOG)).context(AUDIT_LOG)?;
+        log.lines().map(|line| serde_json::from_str(line).context("a line of it")).collect()
     }
 
     fn start_controllers(&mut self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `kubectl`, as a person at the control plane uses it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::command;
-use harness::namespace::Namespace;
+use harness::namespace::{Namespace, end_with_caller};
 use harness::wait::wait_until;
 use serde_json::Value;
 
@@ -35,15 +36,30 @@ pub(crate) struct Ask<'a> {
 /// `kubectl` with administrator's rights.
 #[derive(Clone, Debug)]
 pub(crate) struct Kubectl {
-    namespace: Namespace,
+    /// Where it runs; none for where this program does.
+    namespace: Option<Namespace>,
     program: PathBuf,
     pub(crate) kubeconfig: PathBuf,
+    cache: PathBuf,
 }
 
 impl Kubectl {
     pub(crate) fn new(namespace: &Namespace, kubeconfig: PathBuf) -> Result<Self> {
         let program = programs::built("kubectl")?;
-        Ok(Self { namespace: namespace.clone(), program, kubeconfig })
+        let cache = kubeconfig.with_extension("cache");
+        Ok(Self { namespace: Some(namespace.clone()), program, kubeconfig, cache })
+    }
+
+    /// For a cluster that this machine reaches.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub(crate) fn here(kubeconfig: &Path) -> Result<Self> {
+        let kubeconfig = kubeconfig
+            .canonicalize()
+            .with_context(|| format!("--kubeconfig {}", kubeconfig.display()))?;
+        let cache = programs::directory()?.join("cache");
+        Ok(Self { namespace: None, program: programs::built("kubectl")?, kubeconfig, cache })
     }
 
     /// Asks the API server with a token in place of an administrator's rights, and returns status and answer.
@@ -51,7 +67,7 @@ impl Kubectl {
         let config: Value = serde_json::from_str(&fs::read_to_string(&self.kubeconfig)?)?;
         let cluster = &config["clusters"][0]["cluster"];
         let of_cluster = |name: &str| cluster[name].as_str().context("kubeconfig");
-        let mut curl = self.namespace.command("curl");
+        let mut curl = self.beside("curl");
         curl.args(["--silent", "--show-error", "--max-time", "20", "--request", ask.method]);
         curl.args(["--cacert", of_cluster("certificate-authority")?]);
         curl.args(["--header", &format!("Authorization: Bearer {token}")]);
@@ -66,17 +82,37 @@ impl Kubectl {
 
     /// The command, ended after a minute.
     fn command(&self) -> Command {
-        self.as_administrator(self.namespace.command(&self.program.to_string_lossy()))
+        self.as_administrator(self.beside(&self.program.to_string_lossy()))
+    }
+
+    /// Another program where it runs, ended after a minute.
+    pub(crate) fn beside(&self, program: &str) -> Command {
+        match &self.namespace {
+            Some(namespace) => namespace.command(program),
+            None => command::limited(program),
+        }
+    }
+
+    /// The same for what stays until it is killed.
+    pub(crate) fn service_beside(&self, program: impl AsRef<OsStr>) -> Command {
+        match &self.namespace {
+            Some(namespace) => namespace.service(program, true),
+            None => {
+                let mut command = Command::new(program);
+                end_with_caller(&mut command);
+                command
+            }
+        }
     }
 
     /// The command for what stays until it is killed.
     pub(crate) fn service(&self) -> Command {
-        self.as_administrator(self.namespace.service(&self.program, true))
+        self.as_administrator(self.service_beside(&self.program))
     }
 
     fn as_administrator(&self, mut command: Command) -> Command {
         command.arg("--kubeconfig").arg(&self.kubeconfig);
-        command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
+        command.env("KUBECACHEDIR", &self.cache);
         command
     }
 

@@ -10,6 +10,7 @@ mod cluster;
 mod containerd;
 mod control;
 mod dns;
+mod existing;
 mod images;
 mod kubectl;
 mod kubelet;
@@ -21,6 +22,7 @@ mod programs;
 mod proxy;
 mod report;
 mod suite;
+mod view;
 mod watch;
 
 pub use cli::main;

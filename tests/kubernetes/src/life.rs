@@ -52,6 +52,6 @@ fn disturb(cluster: &mut Cluster, pods: &[LifePod], report: &mut Report) {
     };
     look("a new image is rolled out", &mut |cluster| agents::roll(cluster));
     look("agents are killed while pods come and go", &mut |cluster| agents::kill(cluster, KILLS));
-    look("the API server is away for a minute", &mut |cluster| away::api_server(cluster));
+    look("the API server is away for a minute", &mut |cluster| away::api_server(cluster, pods));
     look("kubelets and containerd restart", &mut |cluster| away::services(cluster));
 }

@@ -25,7 +25,7 @@ pub(crate) enum Subject {
     Nodes,
     /// How soon an agent's pod is Ready
     Agents,
-    /// The agent's memory with many pods and nodes
+    /// The agent's memory with many pods and nodes, and the size of the image
     Memory,
     /// How long pods take to start, beside the reference plugin
     Pods,

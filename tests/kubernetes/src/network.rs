@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use harness::cluster::Mode;
 use serde_json::{Value, json};
 
+pub(crate) use self::podwire::image;
 use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
 use crate::node::{NETWORKS, Node};

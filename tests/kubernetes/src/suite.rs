@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::cluster::Cluster;
+use crate::kubectl::Kubectl;
 use crate::programs;
 
 /// What is run and what is not.
 const FILE: &str = include_str!("../suite.toml");
+/// The set of what all others leave out.
+const SKIPPED: &str = "skipped";
 /// No set takes longer, in minutes.
 const MINUTES_MAX: u32 = 30;
 
@@ -41,65 +44,127 @@ struct Skip {
     reason: String,
 }
 
+impl Skip {
+    /// An expression for what a set would run of it.
+    fn focus(&self, suite: &Suite) -> String {
+        let name = &self.name;
+        let both = |set: &Set| {
+            let focus = &set.focus;
+            format!("(?:{focus}).*(?:{name})|(?:{name}).*(?:{focus})")
+        };
+        suite.set.values().map(both).collect::<Vec<_>>().join("|")
+    }
+}
+
+/// What became of specifications.
+struct Ran {
+    summary: String,
+    is_good: bool,
+    log: PathBuf,
+}
+
 /// Names of all sets, with what each is.
 pub(crate) fn list() -> Result<String> {
     let suite: Suite = toml::from_str(FILE)?;
-    let lines: Vec<String> =
+    let mut lines: Vec<String> =
         suite.set.iter().map(|(name, set)| format!("{name}: {}", set.what)).collect();
+    lines.push(format!("{SKIPPED}: what the others leave out; good if nothing of it passes"));
     Ok(lines.join("\n"))
 }
 
-/// Runs a set, and returns ginkgo's summary.
-pub(crate) fn run(cluster: &Cluster, name: &str, processes: u32) -> Result<String> {
-    let mut suite: Suite = toml::from_str(FILE).context("suite.toml")?;
-    let Some(set) = suite.set.remove(name) else {
-        bail!("no set `{name}`; there are:\n{}", list()?);
-    };
-    for skip in &suite.skip {
-        eprintln!("    not run: {} ({})", skip.name, skip.reason);
-    }
-    let logs = cluster.save_logs()?;
-    let log = logs.join(format!("{name}.log"));
-    let mut log_file = File::create(&log).with_context(|| log.display().to_string())?;
-    let mut ginkgo = command(cluster, &set, &suite.skip, processes)?;
-    let mut child = ginkgo.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
-    let output = child.stdout.take().context("output of ginkgo")?;
-    let mut summary = Vec::new();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = without_colours(&String::from_utf8_lossy(&line?));
-        writeln!(log_file, "{line}")?;
-        let is_summary = ["Ran ", "SUCCESS!", "FAIL!"].iter().any(|word| line.starts_with(word));
-        if is_summary {
-            summary.push(line);
-        } else if line.trim_start().starts_with("[FAIL]") {
-            eprintln!("    {}", line.trim());
-        }
-    }
-    let status = child.wait()?;
-    let summary = summary.join(" ");
-    ensure!(status.success(), "{summary} ({status}); see {}", log.display());
-    let ran = summary.strip_prefix("Ran ").and_then(|rest| rest.split(' ').next());
-    ensure!(ran.is_some_and(|count| count != "0"), "nothing was run: {summary}; {}", log.display());
-    Ok(summary)
+/// How specifications are run.
+#[derive(Clone, Debug)]
+pub(crate) struct Runner<'a> {
+    pub(crate) kubectl: &'a Kubectl,
+    /// How many nodes there are.
+    pub(crate) nodes: usize,
+    /// How many specifications at a time.
+    pub(crate) processes: u32,
+    /// Directory of what they say.
+    pub(crate) logs: PathBuf,
 }
 
-fn command(cluster: &Cluster, set: &Set, skips: &[Skip], processes: u32) -> Result<Command> {
-    // Behind its own limit, which ends it in an orderly way.
-    let seconds = (MINUTES_MAX + 2) * 60;
-    let mut ginkgo = cluster.control.namespace.service("timeout", true);
-    ginkgo.args(["--kill-after=10", &seconds.to_string()]).arg(programs::built("ginkgo")?);
-    ginkgo.args([format!("--procs={processes}"), format!("--timeout={MINUTES_MAX}m")]);
-    ginkgo.args(["--no-color", "-v"]);
-    ginkgo.arg(format!("--focus={}", set.focus));
-    ginkgo.args(skips.iter().map(|skip| format!("--skip={}", skip.name)));
-    ginkgo.arg(programs::built("e2e.test")?).arg("--");
-    ginkgo.arg(format!("--kubeconfig={}", cluster.control.kubectl.kubeconfig.display()));
-    ginkgo.arg(format!("--kubectl-path={}", programs::built("kubectl")?.display()));
-    ginkgo.arg(format!("--num-nodes={}", cluster.nodes.len()));
-    ginkgo.args(["--provider=skeleton", "--disable-log-dump", "--prepull-images=false"]);
-    ginkgo.args(["--allowed-not-ready-nodes=0", "--minStartupPods=0"]);
-    ginkgo.current_dir(&cluster.control.directory).stdin(Stdio::null());
-    Ok(ginkgo)
+impl Runner<'_> {
+    /// Runs a set, and returns ginkgo's summary.
+    pub(crate) fn run(&self, name: &str) -> Result<String> {
+        let mut suite: Suite = toml::from_str(FILE).context("suite.toml")?;
+        if name == SKIPPED {
+            return self.run_skipped(&suite);
+        }
+        let Some(set) = suite.set.remove(name) else {
+            bail!("no set `{name}`; there are:\n{}", list()?);
+        };
+        for skip in &suite.skip {
+            eprintln!("    not run: {} ({})", skip.name, skip.reason);
+        }
+        let ran = self.run_one(name, &set.focus, &suite.skip)?;
+        ensure!(ran.is_good, "{}; see {}", ran.summary, ran.log.display());
+        Ok(ran.summary)
+    }
+
+    /// Runs what the sets leave out: nothing of it may pass, or it would be left out for no reason.
+    fn run_skipped(&self, suite: &Suite) -> Result<String> {
+        let mut summaries = Vec::new();
+        for skip in &suite.skip {
+            let ran = self.run_one(SKIPPED, &skip.focus(suite), &[])?;
+            let passed = !ran.summary.contains(" 0 Passed ");
+            ensure!(
+                !passed,
+                "some of {} pass: {}; see {}",
+                skip.name,
+                ran.summary,
+                ran.log.display()
+            );
+            summaries.push(format!("{}: {}", skip.name, ran.summary));
+        }
+        Ok(summaries.join("; "))
+    }
+
+    /// Runs what an expression matches, less what is skipped.
+    fn run_one(&self, name: &str, focus: &str, skips: &[Skip]) -> Result<Ran> {
+        let log = self.logs.join(format!("{name}.log"));
+        let mut log_file = File::create(&log).with_context(|| log.display().to_string())?;
+        let mut ginkgo = self.command(focus, skips)?;
+        let mut child = ginkgo.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let output = child.stdout.take().context("output of ginkgo")?;
+        let mut summary = Vec::new();
+        for line in BufReader::new(output).split(b'\n') {
+            let line = without_colours(&String::from_utf8_lossy(&line?));
+            writeln!(log_file, "{line}")?;
+            let is_summary =
+                ["Ran ", "SUCCESS!", "FAIL!"].iter().any(|word| line.starts_with(word));
+            if is_summary {
+                summary.push(line);
+            } else if line.trim_start().starts_with("[FAIL]") {
+                eprintln!("    {}", line.trim());
+            }
+        }
+        let status = child.wait()?;
+        let summary = summary.join(" ");
+        let ran = summary.strip_prefix("Ran ").and_then(|rest| rest.split(' ').next());
+        let is_some = ran.is_some_and(|count| count != "0");
+        ensure!(is_some, "nothing was run: {summary} ({status}); {}", log.display());
+        Ok(Ran { summary, is_good: status.success(), log })
+    }
+
+    fn command(&self, focus: &str, skips: &[Skip]) -> Result<Command> {
+        // Behind its own limit, which ends it in an orderly way.
+        let seconds = (MINUTES_MAX + 2) * 60;
+        let mut ginkgo = self.kubectl.service_beside("timeout");
+        ginkgo.args(["--kill-after=10", &seconds.to_string()]).arg(programs::built("ginkgo")?);
+        ginkgo.arg(format!("--procs={}", self.processes));
+        ginkgo.args([&format!("--timeout={MINUTES_MAX}m"), "--no-color", "-v"]);
+        ginkgo.arg(format!("--focus={focus}"));
+        ginkgo.args(skips.iter().map(|skip| format!("--skip={}", skip.name)));
+        ginkgo.arg(programs::built("e2e.test")?).arg("--");
+        ginkgo.arg(format!("--kubeconfig={}", self.kubectl.kubeconfig.display()));
+        ginkgo.arg(format!("--kubectl-path={}", programs::built("kubectl")?.display()));
+        ginkgo.arg(format!("--num-nodes={}", self.nodes));
+        ginkgo.args(["--provider=skeleton", "--disable-log-dump", "--prepull-images=false"]);
+        ginkgo.args(["--allowed-not-ready-nodes=0", "--minStartupPods=0"]);
+        ginkgo.current_dir(&self.logs).stdin(Stdio::null());
+        Ok(ginkgo)
+    }
 }
 
 /// The text without what a terminal would not show.

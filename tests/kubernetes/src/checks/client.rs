@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::NAMESPACE;
 use super::objects::{HOST_PORT, PORT};
-use crate::cluster::Cluster;
 use crate::programs;
+use crate::view::View;
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -55,16 +55,11 @@ impl Party {
 
     /// Questions to it, one per address and protocol.
     pub(super) fn questions(&self) -> Vec<Question> {
-        let ways = [("http", self.port), ("udp", self.port + 1)];
-        let ask = |host: &String| {
-            let host = host.clone();
-            ways.map(|(protocol, port)| Question { protocol, host: host.clone(), port })
-        };
-        self.addresses.iter().flat_map(ask).collect()
+        questions(&self.addresses, self.port)
     }
 
     /// Lets it ask for its own address as others see it; returns the answers.
-    pub(super) fn ask(&self, cluster: &Cluster, questions: &[Question]) -> Result<Vec<String>> {
+    pub(super) fn ask(&self, view: &View<'_>, questions: &[Question]) -> Result<Vec<String>> {
         let url = |question: &Question| {
             format!(
                 "http://127.0.0.1:{}/dial?request=clientip&tries=1&protocol={}&host={}&port={}",
@@ -74,22 +69,32 @@ impl Party {
         let urls: Vec<String> = questions.iter().map(url).collect();
         let mut arguments = vec!["--max-time", "20", "--write-out", "\\n"];
         arguments.extend(urls.iter().map(String::as_str));
-        let answers = self.curl(cluster, &arguments)?;
+        let answers = self.curl(view, &arguments)?;
         let answers: Vec<String> = answers.lines().map(str::to_owned).collect();
         ensure!(answers.len() == questions.len(), "answers: {answers:?}");
         Ok(answers)
     }
 
     /// Runs curl where it is.
-    pub(super) fn curl(&self, cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+    pub(super) fn curl(&self, view: &View<'_>, arguments: &[&str]) -> Result<String> {
         let curl = ["curl", "--silent", "--show-error", "--globoff"];
         if self.kind == Kind::World {
-            let mut command = cluster.fabric.world.command(curl[0]);
+            let mut command = view.world.context("there is no world")?.command(curl[0]);
             return command::run(command.args(&curl[1..]).args(arguments));
         }
         let words = [&curl[..], arguments].concat();
-        cluster.control.kubectl.exec(NAMESPACE, &self.name, &words)
+        view.kubectl.exec(NAMESPACE, &self.name, &words)
     }
+}
+
+/// Questions to the TCP port of each address, and to the UDP port one above.
+pub(super) fn questions(addresses: &[String], port: u16) -> Vec<Question> {
+    let ways = [("http", port), ("udp", port + 1)];
+    let ask = |host: &String| {
+        let host = host.clone();
+        ways.map(|(protocol, port)| Question { protocol, host: host.clone(), port })
+    };
+    addresses.iter().flat_map(ask).collect()
 }
 
 /// The address that an answer names: `{"responses":["10.244.1.2:4711"]}`.
@@ -100,8 +105,8 @@ pub(super) fn address_of(answer: &str) -> Result<String> {
     Ok(address.trim_matches(['[', ']']).to_owned())
 }
 
-/// All pods that have a server.
-pub(super) fn parties(pods: &Value) -> Result<Vec<Party>> {
+/// All pods that have a server, and an address of each family.
+pub(super) fn parties(pods: &Value, families: usize) -> Result<Vec<Party>> {
     let items = pods["items"].as_array().context("items")?;
     let party = |pod: &Value| {
         let name = pod["metadata"]["name"].as_str()?.to_owned();
@@ -115,7 +120,7 @@ pub(super) fn parties(pods: &Value) -> Result<Vec<Party>> {
     let parties: Vec<Party> = items.iter().filter_map(party).collect();
     for party in &parties {
         let count = party.addresses.len();
-        ensure!(count == 2, "{} has {count} addresses, not one of each family", party.name);
+        ensure!(count == families, "{} has {count} addresses, not {families}", party.name);
     }
     Ok(parties)
 }

@@ -5,8 +5,8 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 
 use super::client::{Kind, Party, address_of};
-use crate::cluster::Cluster;
 use crate::report::Report;
+use crate::view::View;
 
 /// A group of ways: who, whom, and whether both are on one node.
 type Way = (Kind, Kind, bool);
@@ -26,12 +26,15 @@ const WAYS: [(&str, Way); 9] = [
 /// Something that a pod has: larger than any buffer on the way.
 const FILE: &str = "file=@/bin/bash";
 
-pub(super) fn run(cluster: &Cluster, parties: &[Party], report: &mut Report) {
+pub(super) fn run(view: &View<'_>, parties: &[Party], report: &mut Report) {
     for (name, way) in WAYS {
-        report.check(&format!("{name}, TCP and UDP"), || all(cluster, parties, way));
+        if way.1 == Kind::World && view.world.is_none() {
+            continue;
+        }
+        report.check(&format!("{name}, TCP and UDP"), || all(view, parties, way));
     }
     for (name, way) in &WAYS[..2] {
-        report.check(&format!("{name}, a megabyte"), || uploads(cluster, parties, *way));
+        report.check(&format!("{name}, a megabyte"), || uploads(view, parties, *way));
     }
 }
 
@@ -41,12 +44,12 @@ fn is_on(way: Way, from: &Party, to: &Party) -> bool {
 }
 
 /// Lets all ask at the same time.
-fn all(cluster: &Cluster, parties: &[Party], way: Way) -> Result<String> {
+fn all(view: &View<'_>, parties: &[Party], way: Way) -> Result<String> {
     let counts: Result<Vec<usize>> = thread::scope(|scope| {
         let asked: Vec<_> = parties
             .iter()
             .filter(|from| from.kind == way.0)
-            .map(|from| scope.spawn(move || ask_each(cluster, parties, way, from)))
+            .map(|from| scope.spawn(move || ask_each(view, parties, way, from)))
             .collect();
         let joined = asked
             .into_iter()
@@ -58,13 +61,13 @@ fn all(cluster: &Cluster, parties: &[Party], way: Way) -> Result<String> {
     Ok(format!("{count} answers"))
 }
 
-fn ask_each(cluster: &Cluster, parties: &[Party], way: Way, from: &Party) -> Result<usize> {
+fn ask_each(view: &View<'_>, parties: &[Party], way: Way, from: &Party) -> Result<usize> {
     let asked: Vec<&Party> = parties.iter().filter(|to| is_on(way, from, to)).collect();
     let questions: Vec<_> = asked.iter().flat_map(|to| to.questions()).collect();
     if questions.is_empty() {
         return Ok(0);
     }
-    let answers = from.ask(cluster, &questions).with_context(|| from.name.clone())?;
+    let answers = from.ask(view, &questions).with_context(|| from.name.clone())?;
     for (question, answer) in questions.iter().zip(&answers) {
         let context = || format!("{} to {} {}", from.name, question.protocol, question.host);
         let seen = address_of(answer).with_context(context)?;
@@ -75,13 +78,13 @@ fn ask_each(cluster: &Cluster, parties: &[Party], way: Way, from: &Party) -> Res
     Ok(questions.len())
 }
 
-fn uploads(cluster: &Cluster, parties: &[Party], way: Way) -> Result<String> {
+fn uploads(view: &View<'_>, parties: &[Party], way: Way) -> Result<String> {
     let mut count = 0;
     for from in parties {
         for to in parties.iter().filter(|to| is_on(way, from, to)) {
             for address in &to.addresses {
                 let url = format!("http://{}:{}/upload", bracketed(address), to.port);
-                let answer = from.curl(cluster, &["--max-time", "20", "--form", FILE, &url])?;
+                let answer = from.curl(view, &["--max-time", "20", "--form", FILE, &url])?;
                 let context = format!("{} to {address}: {answer}", from.name);
                 ensure!(answer.contains("/uploads/"), "{context}");
                 count += 1;

@@ -5,21 +5,24 @@ use serde_json::{Value, json};
 
 use super::NAMESPACE;
 use crate::images;
-use crate::network::Member;
+use crate::view::View;
 
 /// Port of the web server in pods; UDP is one above.
 pub(super) const PORT: u16 = 8080;
 /// The same in pods on the host's network.
 pub(super) const HOST_PORT: u16 = 18080;
-/// A port of the nodes that `portmap` hands to a pod.
+/// A port of the nodes that `portmap` hands to a pod; UDP is one above.
 pub(super) const MAPPED_PORT: u16 = 18090;
-/// A port of the nodes that belongs to a service.
+/// A port of the nodes that belongs to a service; UDP is one above.
 pub(super) const NODE_PORT: u16 = 30080;
+/// The same, answered by pods of the asked node alone.
+pub(super) const LOCAL_NODE_PORT: u16 = 30090;
 /// What a pod writes to its log.
 pub(super) const LOGGED: &str = "logged by a pod";
 
 /// Two pods and one on the host's network per node, one for each way to probe, services.
-pub(super) fn all(members: &[Member]) -> Result<Vec<Value>> {
+pub(super) fn all(view: &View<'_>) -> Result<Vec<Value>> {
+    let members = view.members;
     let image = images::agnhost()?;
     let mut objects = vec![json!({
         "apiVersion": "v1",
@@ -32,13 +35,16 @@ pub(super) fn all(members: &[Member]) -> Result<Vec<Value>> {
             let mut pod = server(&image, &format!("pod{n}{letter}"), &member.name, PORT);
             pod["spec"]["containers"][0]["readinessProbe"] = http_probe(PORT);
             if letter == "b" {
-                let mapped = json!({"containerPort": PORT, "hostPort": MAPPED_PORT});
-                pod["spec"]["containers"][0]["ports"] = json!([mapped]);
+                pod["spec"]["containers"][0]["ports"] = json!([
+                    {"containerPort": PORT, "hostPort": MAPPED_PORT},
+                    {"containerPort": PORT + 1, "hostPort": MAPPED_PORT + 1, "protocol": "UDP"},
+                ]);
             }
             objects.push(pod);
         }
         let mut pod = server(&image, &format!("host{n}"), &member.name, HOST_PORT);
         pod["spec"]["hostNetwork"] = true.into();
+        pod["spec"]["dnsPolicy"] = "ClusterFirstWithHostNet".into();
         // A socket of no address answers from the address that is nearest to the pod.
         let listen = format!("--udp-listen-addresses={}", member.addresses.join(","));
         let arguments = pod["spec"]["containers"][0]["args"].as_array_mut();
@@ -49,9 +55,14 @@ pub(super) fn all(members: &[Member]) -> Result<Vec<Value>> {
     objects.extend(probed(&image, &members[0].name));
     // The server is on the last node: a way there from the first one leaves it.
     let last = format!("pod{}a", members.len());
+    let policy = if view.families() == 2 { "RequireDualStack" } else { "SingleStack" };
+    let service = |name: &str, pod: &str, node_port| service(name, pod, policy, node_port);
     objects.push(service("remote", &last, None));
     objects.push(service("local", "pod1b", None));
     objects.push(service("port", &last, Some(NODE_PORT)));
+    let mut of_its_node = service("port-of-its-node", &last, Some(LOCAL_NODE_PORT));
+    of_its_node["spec"]["externalTrafficPolicy"] = "Local".into();
+    objects.push(of_its_node);
     Ok(objects)
 }
 
@@ -73,7 +84,7 @@ fn pod(image: &str, name: &str, node: &str, arguments: &[&str]) -> Value {
             "containers": [{
                 "name": "one",
                 "image": image,
-                "imagePullPolicy": "Never",
+                "imagePullPolicy": "IfNotPresent",
                 "args": arguments,
             }],
         },
@@ -100,19 +111,20 @@ fn probed(image: &str, node: &str) -> [Value; 3] {
     [tcp, exec, grpc]
 }
 
-fn service(name: &str, pod: &str, node_port: Option<u16>) -> Value {
+fn service(name: &str, pod: &str, policy: &str, node_port: Option<u16>) -> Value {
     let mut http = json!({"name": "http", "port": 80, "targetPort": PORT});
+    let mut udp = json!({"name": "udp", "port": 81, "targetPort": PORT + 1, "protocol": "UDP"});
     if let Some(port) = node_port {
         http["nodePort"] = port.into();
+        udp["nodePort"] = (port + 1).into();
     }
-    let udp = json!({"name": "udp", "port": 81, "targetPort": PORT + 1, "protocol": "UDP"});
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {
             "type": if node_port.is_some() { "NodePort" } else { "ClusterIP" },
-            "ipFamilyPolicy": "RequireDualStack",
+            "ipFamilyPolicy": policy,
             "selector": {"pod": pod},
             "ports": [http, udp],
         },

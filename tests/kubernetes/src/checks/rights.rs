@@ -1,11 +1,13 @@
 //! What an agent's token may do, and what not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::wait::wait_until;
 use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::kubectl::{Ask, Kubectl};
 use crate::report::Report;
 
@@ -14,7 +16,36 @@ const NAME: &str = "podwire";
 /// The API server learns of a policy by a watch.
 const POLICY_TIME_MAX: Duration = Duration::from_secs(30);
 const MERGE: &str = "application/merge-patch+json";
+const JSON: &str = "application/json-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const LABEL: &str = r#"{"metadata":{"labels":{"example.com/tried":"true"}}}"#;
+/// Changes of a node's object that agents make: part of it, kind, and change.
+const OWN: [(&str, &str, &str); 2] = [
+    (
+        "",
+        JSON,
+        r#"[{"op":"add","path":"/spec/taints/-",
+            "value":{"key":"podwire.dev/agent-not-ready","effect":"NoSchedule"}}]"#,
+    ),
+    (
+        "/status",
+        STRATEGIC,
+        r#"{"status":{"conditions":[{"type":"NetworkUnavailable","status":"False","message":"tried"}]}}"#,
+    ),
+];
+/// What the same rights would let them change.
+const NOT_THEIRS: [(&str, &str, &str); 6] = [
+    ("", MERGE, LABEL),
+    ("/status", MERGE, LABEL),
+    ("", MERGE, r#"{"spec":{"unschedulable":true}}"#),
+    ("", MERGE, r#"{"spec":{"taints":[]}}"#),
+    ("/status", MERGE, r#"{"status":{"capacity":{"example.com/dongle":"4"}}}"#),
+    (
+        "/status",
+        STRATEGIC,
+        r#"{"status":{"conditions":[{"type":"Ready","status":"False","message":"tried"}]}}"#,
+    ),
+];
 /// What the manifest gives no right to.
 const OUTSIDE: [(&str, &str); 6] = [
     ("GET", "/api/v1/pods"),
@@ -25,9 +56,55 @@ const OUTSIDE: [(&str, &str); 6] = [
     ("DELETE", "/api/v1/nodes/NODE?dryRun=All"),
 ];
 
-pub(super) fn run(kubectl: &Kubectl, report: &mut Report) {
-    report.check("an agent changes the object of its own node alone", || own_node(kubectl));
+/// A server that streams lists (Kubernetes 1.32 and newer) is asked for none.
+const OF_OLDER: &str = "list nodes";
+
+pub(super) fn run(cluster: &Cluster, report: &mut Report) {
+    let kubectl = &cluster.control.kubectl;
+    // Before anything is asked here with an agent's token.
+    report.check("agents use each right that is listed, and are refused nothing", || used(cluster));
+    report.check("an agent changes its taint and its condition of its own node alone", || {
+        own_node(kubectl)
+    });
     report.check("an agent may do no more than is listed", || outside(kubectl));
+}
+
+/// What the manifest lets agents do: verb and resource.
+fn listed(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
+    let mut rights = BTreeSet::new();
+    for object in [format!("clusterrole {NAME}"), format!("role {NAME} --namespace default")] {
+        let object = kubectl.get(&object)?;
+        for rule in object["rules"].as_array().context("rules")? {
+            let words =
+                |key: &str| rule[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+            for resource in words("resources") {
+                rights.extend(words("verbs").map(|verb| format!("{verb} {resource}")));
+            }
+        }
+    }
+    Ok(rights)
+}
+
+fn used(cluster: &Cluster) -> Result<String> {
+    let mut used = BTreeSet::new();
+    let asked = cluster.control.asked_by_agents()?;
+    for request in &asked {
+        let object = &request["objectRef"];
+        let subresource = object["subresource"].as_str().map(|name| format!("/{name}"));
+        let resource = object["resource"].as_str().context("a request for no resource")?;
+        let verb = request["verb"].as_str().context("a request without a verb")?;
+        let code = request["responseStatus"]["code"].as_u64().unwrap_or(0);
+        ensure!(code != 401 && code != 403, "an agent was refused something: {request}");
+        if (200..300).contains(&code) {
+            used.insert(format!("{verb} {resource}{}", subresource.unwrap_or_default()));
+        }
+    }
+    let mut listed = listed(&cluster.control.kubectl)?;
+    if !used.contains(OF_OLDER) {
+        listed.remove(OF_OLDER);
+    }
+    ensure!(used == listed, "listed: {listed:?}; used: {used:?}");
+    Ok(format!("{} rights in {} requests", used.len(), asked.len()))
 }
 
 /// An agent, its node, and another one.
@@ -51,9 +128,14 @@ fn token(kubectl: &Kubectl, pod: Option<&str>) -> Result<String> {
 }
 
 /// Judges a change of a node's object; nothing is changed.
-fn change(kubectl: &Kubectl, token: &str, node: &str) -> Result<(String, String)> {
-    let path = format!("/api/v1/nodes/{node}?dryRun=All");
-    kubectl.ask_with(token, &Ask { method: "PATCH", path: &path, body: Some((MERGE, LABEL)) })
+fn change(
+    kubectl: &Kubectl,
+    token: &str,
+    node: &str,
+    (part, kind, change): (&str, &str, &str),
+) -> Result<(String, String)> {
+    let path = format!("/api/v1/nodes/{node}{part}?dryRun=All");
+    kubectl.ask_with(token, &Ask { method: "PATCH", path: &path, body: Some((kind, change)) })
 }
 
 fn refused((status, answer): (String, String), why: &str) -> Result<()> {
@@ -65,15 +147,20 @@ fn own_node(kubectl: &Kubectl) -> Result<String> {
     const WHY: &str = "its own node alone";
     let [pod, own, other] = agent(kubectl)?;
     let (bound, unbound) = (token(kubectl, Some(&pod))?, token(kubectl, None)?);
-    wait_until("the policy", POLICY_TIME_MAX, || refused(change(kubectl, &bound, &other)?, WHY))?;
-    for part in ["", "/status"] {
-        let [own, other] = [&own, &other].map(|node| format!("{node}{part}"));
-        let (status, answer) = change(kubectl, &bound, &own)?;
-        ensure!(status == "200", "{own}: {status}: {answer}");
-        refused(change(kubectl, &bound, &other)?, WHY).context("of another node")?;
-        refused(change(kubectl, &unbound, &own)?, WHY).context("with a token of no pod")?;
+    wait_until("the policy", POLICY_TIME_MAX, || {
+        refused(change(kubectl, &bound, &other, OWN[0])?, WHY)
+    })?;
+    for what in OWN {
+        let (status, answer) = change(kubectl, &bound, &own, what)?;
+        ensure!(status == "200", "{what:?}: {status}: {answer}");
+        refused(change(kubectl, &bound, &other, what)?, WHY).context("of another node")?;
+        refused(change(kubectl, &unbound, &own, what)?, WHY).context("with a token of no pod")?;
     }
-    Ok(format!("{pod} may change {own}, and not {other}"))
+    for what in NOT_THEIRS {
+        refused(change(kubectl, &bound, &own, what)?, "changes nothing but the taint")
+            .with_context(|| format!("{what:?}"))?;
+    }
+    Ok(format!("{pod} may change its taint and its condition of {own}, and nothing of {other}"))
 }
 
 fn outside(kubectl: &Kubectl) -> Result<String> {

@@ -10,7 +10,7 @@ use crate::report::Report;
 /// Service account, two roles and a policy with their bindings, DaemonSet.
 const OBJECTS: usize = 8;
 
-pub(super) fn run(kubectl: &Kubectl, report: &mut Report) {
+pub(crate) fn run(kubectl: &Kubectl, report: &mut Report) {
     report.check("the API server takes the Helm chart", || {
         // What defaults leave out.
         let more = json!({

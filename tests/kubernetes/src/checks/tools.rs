@@ -8,12 +8,12 @@ use harness::command::{self, Process};
 
 use super::NAMESPACE;
 use super::objects::{LOGGED, PORT};
-use crate::cluster::Cluster;
 use crate::report::Report;
+use crate::view::View;
 
-pub(super) fn run(cluster: &Cluster, report: &mut Report) {
-    let kubectl = &cluster.control.kubectl;
-    let last = format!("pod{}a", cluster.nodes.len());
+pub(super) fn run(view: &View<'_>, report: &mut Report) {
+    let kubectl = view.kubectl;
+    let last = format!("pod{}a", view.members.len());
     report.check("kubectl exec", || {
         for pod in ["pod1a", &last] {
             let name = kubectl.exec(NAMESPACE, pod, &["hostname"])?;
@@ -26,11 +26,11 @@ pub(super) fn run(cluster: &Cluster, report: &mut Report) {
         ensure!(logs.lines().next() == Some(LOGGED), "{logs}");
         Ok(LOGGED.to_owned())
     });
-    report.check("kubectl port-forward", || forward(cluster, &last));
+    report.check("kubectl port-forward", || forward(view, &last));
 }
 
-fn forward(cluster: &Cluster, pod: &str) -> Result<String> {
-    let mut command = cluster.control.kubectl.service();
+fn forward(view: &View<'_>, pod: &str) -> Result<String> {
+    let mut command = view.kubectl.service();
     command.args(["port-forward", "--namespace", NAMESPACE, pod, &format!(":{PORT}")]);
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("kubectl")?;
@@ -40,7 +40,7 @@ fn forward(cluster: &Cluster, pod: &str) -> Result<String> {
     let mut lines = BufReader::new(stdout).lines();
     let line = lines.next().context("it ended")??;
     let port = line.split(&[':', ' '][..]).nth(3).context(line.clone())?;
-    let mut curl = cluster.control.namespace.command("curl");
+    let mut curl = view.kubectl.beside("curl");
     let url = format!("http://127.0.0.1:{port}/hostname");
     let answer = command::run(curl.args(["--silent", "--max-time", "20", &url]))?;
     ensure!(answer == pod, "{answer}");

@@ -1,11 +1,14 @@
 //! Agents are exchanged, killed, and taken away.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::render::file;
 use harness::wait::wait_until;
+use harness::{another_build, binaries, bpf, command};
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -78,21 +81,42 @@ pub(super) fn ask(cluster: &Cluster) -> Result<String> {
     Ok(format!("{lines} lines, no failure"))
 }
 
-/// The image under another name, and back: all agents are exchanged, as with any upgrade.
+/// Another build, and back: all agents and their programs are exchanged, as with any upgrade.
 pub(super) fn roll(cluster: &Cluster) -> Result<String> {
-    let ctr = cluster.plan.containerd.ctr()?;
+    let archive = next_image(&cluster.control.directory.join("next"))?;
     for node in &cluster.nodes {
-        node.run(&format!("{ctr} --namespace k8s.io images tag {IMAGE} {NEXT_IMAGE}"))?;
+        cluster.plan.containerd.import(node, std::slice::from_ref(&archive))?;
     }
     let mut exchanged = 0;
     for image in [NEXT_IMAGE, IMAGE] {
         let before: Vec<String> = agents(cluster)?.into_iter().map(|(name, ..)| name).collect();
+        let tags = program_tags(cluster)?;
         let set = format!("set image daemonset/podwire --namespace {NAMESPACE} *={image}");
         cluster.control.kubectl.run(&set)?;
         wait_for_agents(cluster, image, &before)?;
+        let now = program_tags(cluster)?;
+        ensure!(tags.iter().zip(&now).all(|(tag, now)| tag != now), "{tags:?} stay: {now:?}");
         exchanged += before.len();
     }
-    Ok(format!("{exchanged} agents exchanged"))
+    Ok(format!("{exchanged} agents and their programs exchanged"))
+}
+
+/// What the kernel makes of the instructions of one of the programs, on each node.
+fn program_tags(cluster: &Cluster) -> Result<Vec<Value>> {
+    let show = "bpftool -j prog show pinned /sys/fs/bpf/podwire/programs/pw_from_pod";
+    let tag = |node: &Node| Ok(node.json(show)?["tag"].clone());
+    cluster.nodes.iter().map(tag).collect()
+}
+
+fn next_image(directory: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(directory)?;
+    another_build::make(&binaries::agent()?, &directory.join("podwire-agent"))?;
+    fs::copy(binaries::plugin()?, directory.join("podwire"))?;
+    let archive = directory.join("image.tar");
+    let mut pack = Command::new(binaries::xtask()?);
+    pack.args(["image", "--name", NEXT_IMAGE]).arg("--output").arg(&archive);
+    command::run(pack.arg(format!("--built={}", directory.display())))?;
+    Ok(archive)
 }
 
 /// Kills the agent of one node after the other, and its pod with it: containers that fail often wait.
@@ -166,8 +190,7 @@ fn nothing_left(node: &Node) -> Result<()> {
     left.extend(tables.lines().filter(|table| table.contains("podwire")).map(str::to_owned));
     let neighbours = node.run("ip neighbour show proto 157")?;
     left.extend(neighbours.lines().map(str::to_owned));
-    let programs = node.run("bpftool net show")?;
-    left.extend(programs.lines().filter(|line| line.contains("pw_")).map(str::to_owned));
+    left.extend(bpf::on_tcx(&node.namespace)?);
     for directory in
         ["sys/fs/bpf", "sys/fs/bpf/podwire", "run/podwire", "opt/cni/bin", "etc/cni/net.d"]
     {

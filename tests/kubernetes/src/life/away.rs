@@ -21,12 +21,20 @@ const CHURN: usize = 6;
 /// The node that starts again.
 const SECOND: usize = 1;
 
-/// While pods come and go; an agent is killed meanwhile, and its next process has to know the nodes.
-pub(super) fn api_server(cluster: &mut Cluster) -> Result<String> {
+/// While pods come and go; an agent is killed meanwhile, and its next process has to know the nodes. Networks of pods
+/// are deleted and added meanwhile, too.
+pub(super) fn api_server(cluster: &mut Cluster, pods: &[LifePod]) -> Result<String> {
     scale(cluster, CHURN)?;
     cluster.control.stop_api_server()?;
     let (first, others) = cluster.nodes.split_first().context("no node")?;
     kill_process(first)?;
+    let (again, others_of_pods): (Vec<&LifePod>, Vec<&LifePod>) =
+        pods.iter().partition(|pod| pod.name.starts_with(pods::AGAIN));
+    let remade = again.into_iter().map(pods::remake).collect::<Result<Vec<_>>>()?;
+    ensure!(!remade.is_empty(), "no pod whose network is made again");
+    for pod in &remade {
+        reach_each_other(&[&others_of_pods[..], &[pod]].concat())?;
+    }
     for node in others.iter().chain([first]) {
         wait_until("an agent that has not heard of the API server", AWAY_TIME_MAX, || {
             let age = metric(node, "podwire_nodes_age_seconds")?;
@@ -47,7 +55,10 @@ pub(super) fn api_server(cluster: &mut Cluster) -> Result<String> {
     }
     scale(cluster, 0)?;
     settle(cluster, 0)?;
-    Ok("an agent that was killed meanwhile knew the nodes".to_owned())
+    let count = remade.len();
+    Ok(format!(
+        "an agent that was killed meanwhile knew the nodes, {count} networks of pods were made again"
+    ))
 }
 
 /// Kubelet and container runtime of every node, by a signal and by SIGKILL, with pods before and after.
@@ -86,7 +97,7 @@ pub(super) fn node_object(cluster: &mut Cluster) -> Result<String> {
     own::look(cluster)?;
     known(cluster, all)?;
     cluster.learn_members()?;
-    reach_each_other(&pods::start(cluster)?)?;
+    reach_each_other(&pods::start(cluster)?.iter().collect::<Vec<_>>())?;
     pods::remove(cluster)?;
     Ok(format!("{name} has {}", cluster.members[SECOND].pod_cidrs.join(", ")))
 }
@@ -100,7 +111,7 @@ fn known(cluster: &Cluster, count: f64) -> Result<()> {
     })
 }
 
-fn reach_each_other(pods: &[LifePod]) -> Result<()> {
+fn reach_each_other(pods: &[&LifePod]) -> Result<()> {
     for from in pods {
         for to in pods.iter().flat_map(|pod| &pod.addresses) {
             probe::ping(&from.namespace, *to).with_context(|| format!("{} to {to}", from.name))?;
@@ -120,7 +131,7 @@ pub(super) fn reboot(cluster: &mut Cluster) -> Result<String> {
         ensure!(pods.iter().any(|pod| is_new(&pod)), "the pod there is that of before");
         Ok(pods)
     })?;
-    reach_each_other(&pods)?;
+    reach_each_other(&pods.iter().collect::<Vec<_>>())?;
     pods::remove(cluster)?;
     Ok("its pods are back and reach all others".to_owned())
 }

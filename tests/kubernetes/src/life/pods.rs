@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use harness::flow::Flow;
 use harness::namespace::Namespace;
 use harness::wait::wait_until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::agent::processes;
+use crate::agent::{process_named, processes};
 use crate::cluster::Cluster;
 use crate::images;
 
@@ -19,6 +21,8 @@ use crate::images;
 pub(super) const NAMESPACE: &str = "podwire-life";
 /// The pod on the second node.
 pub(super) const FAR: &str = "far";
+/// How the names of pods begin whose network is made again.
+pub(super) const AGAIN: &str = "again";
 /// The deployment whose pods come and go.
 const CHURN: &str = "churn";
 const PODS_TIME_MAX: Duration = Duration::from_secs(120);
@@ -27,25 +31,35 @@ const PODS_TIME_MAX: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub(super) struct LifePod {
     pub(super) name: String,
+    uid: String,
     pub(super) namespace: Namespace,
     pub(super) addresses: Vec<IpAddr>,
     /// Another one after a container or its node started again.
     pub(super) sandbox: PathBuf,
 }
 
-/// Two on the first node, one on the second.
+/// Two on the first node, one on the second, and one on each whose network is made again.
 pub(super) fn start(cluster: &Cluster) -> Result<Vec<LifePod>> {
     let kubectl = &cluster.control.kubectl;
     let (first, second) = (&cluster.nodes[0].name, &cluster.nodes[1].name);
     let mut objects = vec![json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
     })];
-    for (name, node) in [("near", first), ("beside", first), (FAR, second)] {
+    let [again, again_far] = [1, 2].map(|number| format!("{AGAIN}-{number}"));
+    for (name, node) in
+        [("near", first), ("beside", first), (FAR, second), (&again, first), (&again_far, second)]
+    {
         objects.push(json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": containers()?},
+            "spec": {
+                "nodeName": node,
+                "terminationGracePeriodSeconds": 1,
+                // A token would be asked for anew, of an API server that may be away.
+                "automountServiceAccountToken": false,
+                "containers": containers()?,
+            },
         }));
     }
     objects.push(json!({
@@ -79,13 +93,38 @@ fn containers() -> Result<Value> {
 
 fn life_pod(pod: &Value) -> Result<LifePod> {
     let name = pod["metadata"]["name"].as_str().context("a name")?.to_owned();
-    let uid = pod["metadata"]["uid"].as_str().context("an id")?;
+    let uid = pod["metadata"]["uid"].as_str().context("an id")?.to_owned();
     let addresses = pod["status"]["podIPs"].as_array().context("addresses")?.iter();
     let addresses = addresses.filter_map(|ip| ip["ip"].as_str()?.parse().ok()).collect();
     let process =
-        processes(uid)?.into_iter().next().with_context(|| format!("no process of {name}"))?;
+        processes(&uid)?.into_iter().next().with_context(|| format!("no process of {name}"))?;
     let sandbox = fs::read_link(process.join("ns/net"))?;
-    Ok(LifePod { name, namespace: Namespace::borrow(&process.join("ns/net"))?, addresses, sandbox })
+    let namespace = Namespace::borrow(&process.join("ns/net"))?;
+    Ok(LifePod { name, uid, namespace, addresses, sandbox })
+}
+
+/// Ends what holds a pod's network: its kubelet has the runtime delete that network and add another one, also without
+/// an API server. Returns the pod as it is then.
+pub(super) fn remake(pod: &LifePod) -> Result<LifePod> {
+    let holder = process_named("pause", &pod.uid)?;
+    kill(Pid::from_raw(holder.cast_signed()), Signal::SIGKILL)?;
+    wait_until("another network of a pod", PODS_TIME_MAX, || {
+        for process in processes(&pod.uid)? {
+            let sandbox = fs::read_link(process.join("ns/net"))?;
+            if sandbox == pod.sandbox {
+                continue;
+            }
+            let namespace = Namespace::borrow(&process.join("ns/net"))?;
+            let shown = namespace.run("ip -json address show dev eth0 scope global")?;
+            let shown: Value = serde_json::from_str(&shown)?;
+            let shown = shown[0]["addr_info"].as_array().context("addresses")?.iter();
+            let addresses: Vec<IpAddr> =
+                shown.filter_map(|it| it["local"].as_str()?.parse().ok()).collect();
+            ensure!(addresses.len() == pod.addresses.len(), "{} has {addresses:?}", pod.name);
+            return Ok(LifePod { namespace, addresses, sandbox, ..pod.clone() });
+        }
+        bail!("{} has that of before", pod.name)
+    })
 }
 
 /// On one node, and both ways between two.

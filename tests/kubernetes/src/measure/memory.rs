@@ -1,9 +1,10 @@
-//! The agent's memory with many pods on its node, in a large cluster.
+//! The agent's memory with many pods on its node, in a large cluster; and the size of the image.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::memory;
+use harness::memory::{self, MIB};
 use harness::ratio::at_most;
 use harness::report::{Verdict, progress, section, table};
 use harness::wait::wait_until;
@@ -11,12 +12,12 @@ use harness::wait::wait_until;
 use super::Size;
 use super::crowd::Crowd;
 use super::strangers::{Stranger, answer};
-use crate::agent;
 use crate::cluster::Cluster;
+use crate::{agent, network};
 
 /// MiB.
 const WANTED: f64 = 16.0;
-const MIB: f64 = 1024.0 * 1024.0;
+const IMAGE_WANTED: f64 = 15.0;
 const KNOWN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Makes nodes and pods, and looks at the agent of the node that has the pods. They go with the cluster.
@@ -36,13 +37,19 @@ pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Vec<Verdict>> {
     section("Memory of the agent of the node with the pods, in MiB");
     println!("{grid}");
     let resident = with.resident as f64 / MIB;
-    Ok(vec![Verdict {
+    let image = fs::metadata(network::image()?).context("the image")?.len() as f64 / MIB;
+    let of_image = Verdict {
+        text: format!("image as it is loaded: {image:.1} MiB, at most {IMAGE_WANTED:.0}"),
+        outcome: at_most(image, IMAGE_WANTED),
+    };
+    let of_agent = Verdict {
         text: format!(
             "agent with {} pods on its node and {} nodes known: {resident:.1} MiB resident, at most {WANTED:.0}",
             size.pods, size.nodes
         ),
         outcome: at_most(resident, WANTED),
-    }])
+    };
+    Ok(vec![of_agent, of_image])
 }
 
 fn look(cluster: &Cluster) -> Result<memory::Memory> {

@@ -45,7 +45,7 @@ fn manifest(mode: Mode) -> Result<String> {
 }
 
 /// `PODWIRE_IMAGE`, or what `cargo xtask image` makes.
-fn image() -> Result<PathBuf> {
+pub(crate) fn image() -> Result<PathBuf> {
     if let Some(archive) = std::env::var_os("PODWIRE_IMAGE") {
         return Ok(archive.into());
     }

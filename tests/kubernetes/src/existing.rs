@@ -1,0 +1,106 @@
+//! A cluster that is there already, with Podwire in it: what its users see of it. Nothing but namespaces of the checks'
+//! own is made, and they are removed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::cluster::Mode;
+use harness::wait::wait_until;
+use serde_json::Value;
+
+use crate::agent::{NAMESPACE, SELECTOR};
+use crate::kubectl::{Kubectl, condition};
+use crate::network::{Member, Network};
+use crate::report::Report;
+use crate::view::{View, is_ready, read_members};
+use crate::{checks, programs, suite};
+
+const END_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// As tables show it.
+pub(crate) fn name(kubeconfig: &Path) -> String {
+    format!("the cluster of {}", kubeconfig.display())
+}
+
+/// Looks at pods and services in it, and runs sets of Kubernetes' own specifications.
+pub(crate) fn run(
+    kubeconfig: &Path,
+    suites: &[String],
+    processes: u32,
+    report: &mut Report,
+) -> Result<()> {
+    let kubectl = Kubectl::here(kubeconfig)?;
+    let mut members = Vec::new();
+    if !report.check("nodes that are Ready, with an agent each", || {
+        members = nodes(&kubectl)?;
+        Ok(format!("{} nodes", members.len()))
+    }) {
+        return Ok(());
+    }
+    // The checks only ask whose addresses backends see, which is the same in all modes.
+    let network = Network::Podwire(Mode::Direct);
+    let view = View { kubectl: &kubectl, members: &members, network, world: None };
+    checks::shipped(&kubectl, report);
+    checks::pods(&view, report);
+    report.check("pods deleted: no agent knows of them", || {
+        ensure!(!attachments(&kubectl)?.is_empty(), "no agent knew of them");
+        checks::delete(&kubectl)?;
+        wait_until("the end of what pods had", END_TIME_MAX, || {
+            let left = attachments(&kubectl)?;
+            ensure!(left.is_empty(), "left: {left:?}");
+            Ok(String::new())
+        })
+    });
+    let logs = programs::directory()?.join("logs/existing");
+    fs::create_dir_all(&logs)?;
+    let runner = suite::Runner { kubectl: &kubectl, nodes: members.len(), processes, logs };
+    for set in suites {
+        report.check(&format!("Kubernetes' own suite: {set}"), || runner.run(set));
+    }
+    Ok(())
+}
+
+/// All nodes that take pods and are Ready.
+fn nodes(kubectl: &Kubectl) -> Result<Vec<Member>> {
+    let agents = agents(kubectl)?;
+    let mut members = Vec::new();
+    for member in read_members(kubectl)? {
+        if is_ready(kubectl, &member)? {
+            let has_agent = agents.iter().any(|agent| {
+                agent["spec"]["nodeName"] == *member.name && condition(agent, "Ready")
+            });
+            ensure!(
+                has_agent,
+                "no agent is Ready on {}: `kubectl apply -f deploy/podwire.yaml` comes first, and docs/kubernetes.md \
+                 says what to do where it does not become Ready",
+                member.name
+            );
+            members.push(member);
+        }
+    }
+    let count = members.len();
+    ensure!(count >= 2, "{count} Ready nodes with pod networks that take pods: two are needed");
+    Ok(members)
+}
+
+fn agents(kubectl: &Kubectl) -> Result<Vec<Value>> {
+    let pods = kubectl.get(&format!("pods --namespace {NAMESPACE} --selector {SELECTOR}"))?;
+    Ok(pods["items"].as_array().context("items")?.clone())
+}
+
+/// Pods of the checks that agents know of.
+fn attachments(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for agent in agents(kubectl)? {
+        let name = agent["metadata"]["name"].as_str().context("a name")?;
+        let words = ["/podwire-agent", "status", "--output", "json"];
+        let status: Value = serde_json::from_str(&kubectl.exec(NAMESPACE, name, &words)?)?;
+        let pods = status["pods"].as_array().context("pods")?.iter();
+        let pods = pods.filter_map(|pod| pod["pod"].as_str().map(str::to_owned));
+        found.extend(pods.filter(|pod| checks::is_own(pod)));
+    }
+    Ok(found)
+}
