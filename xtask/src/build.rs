@@ -16,6 +16,8 @@ pub(crate) const PLUGIN: &str = "podwire";
 /// The profile of what users install.
 const SHIPPED: &str = "shipped";
 
+/// How what users install names the workspace.
+pub(crate) const WORKSPACE: &str = "/podwire";
 /// Flags for all that cargo compiles, and what separates them.
 pub(crate) const RUSTFLAGS: &str = "CARGO_ENCODED_RUSTFLAGS";
 pub(crate) const SEPARATOR: &str = "\u{1f}";
@@ -69,7 +71,7 @@ fn static_binaries() -> Result<()> {
 fn static_binary(package: &str, name: &str, target: Option<String>, flags: &[&str]) -> Result<()> {
     let mut cargo = cargo();
     cargo.args(["rustc", "--package", package, "--bin", name, "--locked", "--profile", SHIPPED]);
-    cargo.env(RUSTFLAGS, paths::remapped().join(SEPARATOR));
+    cargo.env(RUSTFLAGS, paths::remapped(WORKSPACE).join(SEPARATOR));
     let mut directory = SHIPPED.to_owned();
     if let Some(target) = target {
         directory = format!("{target}/{SHIPPED}");

@@ -92,6 +92,8 @@ fn compile(toolchain: &Toolchain, options: &Options) -> Result<PathBuf> {
     let build = paths::bpf().join("build");
     let mut flags = rustflags();
     flags.push(format!("-Clinker={}", set_up::bpf_linker().display()));
+    // Relative to where the linker runs: it reads the lines of source there that `bpftool` shows.
+    flags.extend(paths::remapped(".."));
 
     let mut cargo = toolchain.cargo();
     cargo

@@ -14,9 +14,9 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Flags for the compiler, so that what it makes does not say where sources lie on this machine: cargo's directory is
-/// `/cargo`, the workspace `/podwire`.
-pub(crate) fn remapped() -> Vec<String> {
-    let pairs = [(cargo_home(), "/cargo"), (Some(root()), "/podwire")];
+/// `/cargo`, the workspace as it is told.
+pub(crate) fn remapped(workspace: &str) -> Vec<String> {
+    let pairs = [(cargo_home(), "/cargo"), (Some(root()), workspace)];
     let flag = |(from, to): (Option<PathBuf>, &str)| {
         from.map(|from| format!("--remap-path-prefix={}={to}", from.display()))
     };

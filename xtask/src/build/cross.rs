@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{AGENT, PLUGIN, SHIPPED};
+use super::{AGENT, PLUGIN, SHIPPED, WORKSPACE};
 use crate::ebpf::toolchain::{self, Toolchain};
 use crate::platform::{Platform, has_standard_library};
 use crate::{command, paths, set_up};
@@ -34,7 +34,8 @@ pub(crate) fn run(platform: Platform) -> Result<()> {
     cargo.args(["--bin", AGENT, "--bin", PLUGIN, "--target", target, "--target-dir"]).arg(place());
     cargo.env(variable("LINKER"), platform.cross_compiler());
     // With `--target` neither macros nor build scripts get it.
-    let flags = [paths::remapped(), vec!["-Ctarget-feature=+crt-static".to_owned()]].concat();
+    let flags =
+        [paths::remapped(WORKSPACE), vec!["-Ctarget-feature=+crt-static".to_owned()]].concat();
     cargo.env(variable("RUSTFLAGS"), flags.join(" "));
     command::run(&mut cargo).with_context(|| format!("build for {platform}"))
 }
