@@ -147,9 +147,9 @@ func (a *answer) add(name, text string) error {
 	}
 }
 
-// A field of Kubernetes 1.30, newer than the types that the distribution's Go builds. The cluster of the tests
-// looks at it.
-const newer = "appArmorProfile"
+// Fields of Kubernetes 1.30 and of 1.28 (those of policies), newer than the types that the distribution's Go builds. The
+// cluster of the tests looks at them.
+var newer = []string{"appArmorProfile", "variables"}
 
 // A group whose policies have the same fields in the version that these types have, and in the one that is there
 // since Kubernetes 1.30.
@@ -173,7 +173,9 @@ func withoutNewer(object []byte) ([]byte, error) {
 	walk = func(value any) {
 		switch value := value.(type) {
 		case map[string]any:
-			delete(value, newer)
+			for _, field := range newer {
+				delete(value, field)
+			}
 			for _, inner := range value {
 				walk(inner)
 			}

@@ -18,6 +18,7 @@ use crate::agent::{self, NAMESPACE, SELECTOR};
 use crate::cluster::Cluster;
 use crate::kubectl::condition;
 use crate::node::Node;
+use crate::programs;
 
 const IMAGE: &str = "docker.io/podwire/podwire:0.1.0";
 const NEXT_IMAGE: &str = "docker.io/podwire/podwire:next";
@@ -83,7 +84,8 @@ pub(super) fn ask(cluster: &Cluster) -> Result<String> {
 
 /// Another build, and back: all agents and their programs are exchanged, as with any upgrade.
 pub(super) fn roll(cluster: &Cluster) -> Result<String> {
-    let archive = next_image(&cluster.control.directory.join("next"))?;
+    // Not below /run, of which nodes have their own.
+    let archive = next_image(&programs::directory()?.join("images/next"))?;
     for node in &cluster.nodes {
         cluster.plan.containerd.import(node, std::slice::from_ref(&archive))?;
     }
