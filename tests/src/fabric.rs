@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::namespace::Namespace;
 use crate::run::Run;
@@ -157,6 +158,22 @@ impl Fabric {
             namespace.name()
         ))?;
         namespace.ip("link set eth0 up")
+    }
+
+    /// Lets every port carry what a wire does: no segment that is larger than the MTU, no checksum that is still to be
+    /// made. Only then the other ends put segments together (GRO): what comes from a port that could have sent one large
+    /// packet is left as it is (`veth_skb_is_eligible_for_gro`, as of 6.18).
+    ///
+    /// # Errors
+    /// When ethtool cannot.
+    pub fn make_wires(&self) -> Result<()> {
+        let links = self.lan.run("ip -json link show type veth")?;
+        let links: Value = serde_json::from_str(&links)?;
+        let names = links.as_array().into_iter().flatten();
+        for name in names.filter_map(|link| link["ifname"].as_str()) {
+            self.lan.run(&format!("ethtool -K {name} tso off gso off tx off"))?;
+        }
+        Ok(())
     }
 
     /// Connects a node, and gives it its addresses.

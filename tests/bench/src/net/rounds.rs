@@ -16,8 +16,10 @@ use crate::common::order;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub(super) loads: &'static [Load],
-    /// Those that count; one more warms up.
+    /// Those that count.
     pub(super) rounds: usize,
+    /// Whether a round more comes before, to warm up.
+    pub(super) is_first: bool,
     /// Whether both ends are on one processor: what is measured then is the work that a way makes.
     pub(super) on_one_processor: bool,
 }
@@ -37,7 +39,8 @@ pub(super) fn rounds(
 ) -> Result<()> {
     let mut ways: Vec<&Way> = ways.iter().collect();
     ways.sort_by_key(|way| way.label);
-    let bar = progress(what, ((plan.rounds + 1) * ways.len()) as u64);
+    let numbers = usize::from(!plan.is_first)..=plan.rounds;
+    let bar = progress(what, (numbers.clone().count() * ways.len()) as u64);
     // Of its own, so that the processor of others is not chosen, too.
     let result = thread::scope(|scope| {
         let work = scope.spawn(|| -> Result<()> {
@@ -45,7 +48,7 @@ pub(super) fn rounds(
                 stay()?;
             }
             let mut broken = BTreeSet::new();
-            for round in 0..=plan.rounds {
+            for round in numbers {
                 for group in ways.chunk_by(|a, b| is_compared(a.label, b.label)) {
                     bar.set_message(group.first().map_or("", |way| way.label.path.name()));
                     compare(group, plan, round, figures, &mut broken);

@@ -31,7 +31,7 @@ pub(super) struct Stage {
     /// Nodes and machines with an uplink.
     uplinks: Vec<Namespace>,
     ways: Vec<Way>,
-    _clusters: [Cluster; 3],
+    clusters: [Cluster; 3],
 }
 
 /// What is put together first.
@@ -78,7 +78,7 @@ impl Stage {
             _pods: parts.pods,
             uplinks: parts.uplinks,
             ways: parts.ways,
-            _clusters: clusters,
+            clusters,
         })
     }
 
@@ -87,13 +87,16 @@ impl Stage {
         &self.ways
     }
 
-    /// Switches the offloads of all uplinks off but for GRO, as if they were a wire; the ways over it.
+    /// Switches the offloads of all uplinks off but for GRO, as if they were at a wire; the ways over it.
     ///
     /// # Errors
     /// When ethtool cannot.
     pub(super) fn make_wires(&self) -> Result<Vec<Way>> {
         for uplink in &self.uplinks {
             uplink.run("ethtool -K eth0 tso off gso off tx off gro on")?;
+        }
+        for cluster in &self.clusters {
+            cluster.fabric.make_wires()?;
         }
         let of_wire = |way: &Way| {
             let path = way.label.path.on_wire()?;
