@@ -14,7 +14,7 @@ const MARK: &str = "Not run by the tests";
 const AGENTS: &str = "tests/kubernetes/src/life/agents.rs";
 /// Commands by their beginnings; the file that runs each, and what it has of it.
 const RUN: [(&str, &str, &str); 12] = [
-    ("cargo xtask image", "tests/tests/deploy/push.rs", r#".arg("image")"#),
+    ("cargo xtask image", "tests/tests/deploy/image.rs", r#".arg("image")"#),
     (
         "ctr --namespace k8s.io images import",
         "tests/kubernetes/src/containerd.rs",

@@ -33,9 +33,7 @@ pub(super) struct Entry {
 pub(super) fn files(platform: Platform, binaries: &Path) -> Result<Vec<Entry>> {
     let mut files = Vec::new();
     for name in [build::AGENT, build::PLUGIN] {
-        let program = entry(&binaries.join(name), Path::new(name))?;
-        ensure_is_anybodys(&program)?;
-        files.push(program);
+        files.push(entry(&binaries.join(name), Path::new(name))?);
     }
     let mut parts = if platform == Platform::host() {
         distribution::installed(Path::new(NFT))?
@@ -45,6 +43,7 @@ pub(super) fn files(platform: Platform, binaries: &Path) -> Result<Vec<Entry>> {
         }
         Foreign::new(platform).program(Path::new(NFT))?
     };
+    files.iter().try_for_each(ensure_is_anybodys)?;
     // The same for all platforms.
     parts.push(distribution::own(Path::new(AUTHORITIES)));
     for part in &parts {
