@@ -96,7 +96,11 @@ fn cluster_addresses(view: &View<'_>, from: &[&Party]) -> Result<String> {
             count += questions.len();
         }
     }
-    Ok(format!("{count} answers, from the address of the client's node"))
+    let from = match view.network {
+        Network::Bridge => "",
+        Network::Podwire(_) => ", from the address of the client's node",
+    };
+    Ok(format!("{count} answers{from}"))
 }
 
 fn names(view: &View<'_>, from: &[&Party]) -> Result<String> {
