@@ -143,7 +143,7 @@ fn programs_for_another_machine_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Whoever builds it from the same sources elsewhere shall have the same bytes.
+/// What users install does not say on whose machine it was built.
 #[test]
 fn programs_that_say_where_their_sources_were_are_refused() -> Result<()> {
     let work = Work::new("sources")?;

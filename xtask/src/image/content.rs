@@ -60,7 +60,7 @@ pub(super) fn fetch(platform: Platform) -> Result<()> {
     Foreign::new(platform).fetch(PACKAGE)
 }
 
-/// Whoever builds a program from the same sources shall have the same bytes.
+/// What users install does not say on whose machine it was built.
 fn ensure_is_anybodys(program: &Entry) -> Result<()> {
     for place in paths::of_sources() {
         let is_named = program.content.windows(place.len()).any(|text| text == place.as_bytes());
