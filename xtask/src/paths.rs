@@ -26,7 +26,7 @@ pub(crate) fn remapped(workspace: &str) -> Vec<String> {
 /// How sources would be named by what was compiled without [`remapped`].
 pub(crate) fn of_sources() -> Vec<String> {
     let registry = cargo_home().map(|cargo| cargo.join("registry"));
-    let own = ["dataplane-agent", "dataplane-core", "cni-shim", "target"];
+    let own = ["dataplane-agent", "dataplane-core", "dataplane-ebpf", "cni-shim", "target"];
     let all = own.map(|name| root().join(name)).into_iter().chain(registry);
     all.map(|path| format!("{}/", path.display())).collect()
 }

@@ -4,12 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
+use crate::kubectl::Kubectl;
 use crate::node::Node;
 
 /// Where their pods are, and how they are found there.
 pub(crate) const NAMESPACE: &str = "kube-system";
 pub(crate) const SELECTOR: &str = "app.kubernetes.io/name=podwire";
+
+/// Their pods, as the API server has them.
+pub(crate) fn pods(kubectl: &Kubectl) -> Result<Vec<Value>> {
+    let pods = kubectl.get(&format!("pods --namespace {NAMESPACE} --selector {SELECTOR}"))?;
+    Ok(pods["items"].as_array().context("items")?.clone())
+}
 
 /// The processes that belong to a group whose name has these words, as directories of `/proc`.
 pub(crate) fn processes(words: &str) -> Result<Vec<PathBuf>> {

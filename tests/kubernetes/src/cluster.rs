@@ -101,7 +101,7 @@ impl Cluster {
         let count = self.nodes.len();
         let mut members = Vec::new();
         self.control.wait("nodes with pod networks", |control| {
-            members = read_members(&control.kubectl)?;
+            members = read_members(&control.kubectl, |_| true)?;
             members.retain(|member| member.pod_cidrs.len() == CLUSTER_CIDRS.len());
             ensure!(members.len() == count, "{} of {count} nodes", members.len());
             Ok(())

@@ -11,11 +11,11 @@ use harness::cluster::Mode;
 use harness::wait::wait_until;
 use serde_json::Value;
 
-use crate::agent::{NAMESPACE, SELECTOR};
+use crate::agent::{self, NAMESPACE};
 use crate::kubectl::{Kubectl, condition};
 use crate::network::{Member, Network};
 use crate::report::Report;
-use crate::view::{View, is_ready, read_members};
+use crate::view::{View, read_members};
 use crate::{checks, programs, suite};
 
 const END_TIME_MAX: Duration = Duration::from_secs(90);
@@ -46,8 +46,10 @@ pub(crate) fn run(
     checks::shipped(&kubectl, report);
     checks::pods(&view, report);
     report.check("pods deleted: no agent knows of them", || {
-        ensure!(!attachments(&kubectl)?.is_empty(), "no agent knew of them");
+        // Whatever the agents say, nothing stays in a cluster that is not ours.
+        let during = attachments(&kubectl);
         checks::delete(&kubectl)?;
+        ensure!(!during?.is_empty(), "no agent knew of them");
         wait_until("the end of what pods had", END_TIME_MAX, || {
             let left = attachments(&kubectl)?;
             ensure!(left.is_empty(), "left: {left:?}");
@@ -65,36 +67,26 @@ pub(crate) fn run(
 
 /// All nodes that take pods and are Ready.
 fn nodes(kubectl: &Kubectl) -> Result<Vec<Member>> {
-    let agents = agents(kubectl)?;
-    let mut members = Vec::new();
-    for member in read_members(kubectl)? {
-        if is_ready(kubectl, &member)? {
-            let has_agent = agents.iter().any(|agent| {
-                agent["spec"]["nodeName"] == *member.name && condition(agent, "Ready")
-            });
-            ensure!(
-                has_agent,
-                "no agent is Ready on {}: `kubectl apply -f deploy/podwire.yaml` comes first, and docs/kubernetes.md \
-                 says what to do where it does not become Ready",
-                member.name
-            );
-            members.push(member);
-        }
+    let agents = agent::pods(kubectl)?;
+    let members = read_members(kubectl, |node| condition(node, "Ready"))?;
+    for Member { name, .. } in &members {
+        let is_its =
+            |agent: &Value| agent["spec"]["nodeName"] == **name && condition(agent, "Ready");
+        ensure!(
+            agents.iter().any(is_its),
+            "no agent is Ready on {name}: `kubectl apply -f deploy/podwire.yaml` comes first, and docs/kubernetes.md \
+             says what to do where it does not become Ready"
+        );
     }
     let count = members.len();
     ensure!(count >= 2, "{count} Ready nodes with pod networks that take pods: two are needed");
     Ok(members)
 }
 
-fn agents(kubectl: &Kubectl) -> Result<Vec<Value>> {
-    let pods = kubectl.get(&format!("pods --namespace {NAMESPACE} --selector {SELECTOR}"))?;
-    Ok(pods["items"].as_array().context("items")?.clone())
-}
-
 /// Pods of the checks that agents know of.
 fn attachments(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    for agent in agents(kubectl)? {
+    for agent in agent::pods(kubectl)? {
         let name = agent["metadata"]["name"].as_str().context("a name")?;
         let words = ["/podwire-agent", "status", "--output", "json"];
         let status: Value = serde_json::from_str(&kubectl.exec(NAMESPACE, name, &words)?)?;

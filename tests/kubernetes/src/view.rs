@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use harness::namespace::Namespace;
 use serde_json::Value;
 
-use crate::kubectl::{Kubectl, condition};
+use crate::kubectl::Kubectl;
 use crate::network::{Member, Network};
 
 /// What a cluster is to those who look at its pods.
@@ -25,20 +25,15 @@ impl View<'_> {
     }
 }
 
-/// The nodes that have pod networks, with an address of the family of each, and take pods.
-pub(crate) fn read_members(kubectl: &Kubectl) -> Result<Vec<Member>> {
+/// The nodes that have pod networks, with an address of the family of each, take pods, and are as wanted.
+pub(crate) fn read_members(
+    kubectl: &Kubectl,
+    is_wanted: impl Fn(&Value) -> bool,
+) -> Result<Vec<Member>> {
     let nodes = kubectl.get("nodes")?;
-    let items = nodes["items"].as_array().context("items")?;
-    Ok(items
-        .iter()
-        .filter(|node| node["spec"]["unschedulable"] != true)
-        .filter_map(member)
-        .collect())
-}
-
-/// Whether a node is Ready.
-pub(crate) fn is_ready(kubectl: &Kubectl, member: &Member) -> Result<bool> {
-    Ok(condition(&kubectl.get(&format!("node {}", member.name))?, "Ready"))
+    let items = nodes["items"].as_array().context("items")?.iter();
+    let items = items.filter(|node| node["spec"]["unschedulable"] != true && is_wanted(node));
+    Ok(items.filter_map(member).collect())
 }
 
 fn member(node: &Value) -> Option<Member> {

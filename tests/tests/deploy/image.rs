@@ -27,6 +27,13 @@ impl Work {
         Ok(work)
     }
 
+    /// With an image in it.
+    fn packed(name: &str) -> Result<Self> {
+        let work = Self::new(name)?;
+        command::run(&mut work.image()?)?;
+        Ok(work)
+    }
+
     /// `cargo xtask image`, as somebody without credentials.
     pub(super) fn image(&self) -> Result<Command> {
         let mut image = command::limited(&binaries::xtask()?.to_string_lossy());
@@ -73,9 +80,7 @@ pub(super) fn refused(image: &mut Command) -> Result<String> {
 fn the_same_programs_give_the_same_bytes() -> Result<()> {
     let mut packed = Vec::new();
     for name in ["first", "second"] {
-        let work = Work::new(name)?;
-        command::run(&mut work.image()?)?;
-        packed.push(fs::read(work.archive())?);
+        packed.push(fs::read(Work::packed(name)?.archive())?);
     }
     ensure!(packed[0] == packed[1], "two images of the same programs differ");
     Ok(())
@@ -83,8 +88,7 @@ fn the_same_programs_give_the_same_bytes() -> Result<()> {
 
 #[test]
 fn podman_loads_it() -> Result<()> {
-    let work = Work::new("podman")?;
-    command::run(&mut work.image()?)?;
+    let work = Work::packed("podman")?;
     let policy = work.0.join("policy.json");
     fs::write(&policy, r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)?;
     let podman = || {
@@ -106,8 +110,7 @@ fn podman_loads_it() -> Result<()> {
 /// The list of software, by the files of the archive.
 #[test]
 fn the_list_names_what_agent_plugin_and_bpf_object_are_made_of() -> Result<()> {
-    let work = Work::new("list")?;
-    command::run(&mut work.image()?)?;
+    let work = Work::packed("list")?;
     let files = work.0.join("files");
     unpack(&work.archive(), &files)?;
     let blob = |digest: &Value| {

@@ -7,7 +7,7 @@ use tests::cluster::{Cluster, Mode};
 use tests::command;
 use tests::node::Node;
 
-use super::{delegates, traces};
+use super::{delegates, ipam, traces};
 
 #[test]
 fn the_plugin_keeps_the_specification() {
@@ -25,11 +25,9 @@ fn the_plugin_keeps_the_specification_with_a_delegated_plugin() {
         let node = cluster.node(1);
         let path = delegates::newer_host_local(node)?;
         let mut configuration = node.cni_configuration();
-        configuration["ipam"] = json!({
-            "type": "host-local",
-            "dataDir": node.directory.join("leases"),
-            "ranges": [[{ "subnet": "10.244.1.0/29" }], [{ "subnet": "fd00:10:244:1::/125" }]],
-        });
+        configuration["ipam"] = ipam::host_local_ranges(node, 1);
+        configuration["ipam"]["ranges"] =
+            json!([[{ "subnet": "10.244.1.0/29" }], [{ "subnet": "fd00:10:244:1::/125" }]]);
         keeps_the_specification(node, &configuration, &["--cni-path", &path])
     });
 }

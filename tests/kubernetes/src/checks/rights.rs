@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use harness::wait::wait_until;
 use serde_json::Value;
 
+use crate::agent::{NAMESPACE, pods};
 use crate::cluster::Cluster;
 use crate::kubectl::{Ask, Kubectl};
 use crate::report::Report;
 
-const NAMESPACE: &str = "kube-system";
 const NAME: &str = "podwire";
 /// The API server learns of a policy by a watch.
 const POLICY_TIME_MAX: Duration = Duration::from_secs(30);
@@ -109,12 +109,9 @@ fn used(cluster: &Cluster) -> Result<String> {
 
 /// An agent, its node, and another one.
 fn agent(kubectl: &Kubectl) -> Result<[String; 3]> {
-    let pods = format!("pods --namespace {NAMESPACE} --selector app.kubernetes.io/name={NAME}");
-    let pods = kubectl.get(&pods)?;
+    let pods = pods(kubectl)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let [pod, other, ..] = &pods["items"].as_array().context("items")?[..] else {
-        bail!("fewer than two agents: {pods}")
-    };
+    let [pod, other, ..] = &pods[..] else { bail!("fewer than two agents: {pods:?}") };
     let node = |pod: &Value| text(&pod["spec"]["nodeName"]);
     Ok([text(&pod["metadata"]["name"]), node(pod), node(other)])
 }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::pods::{scale, settle};
-use crate::agent::{self, NAMESPACE, SELECTOR};
+use crate::agent::{self, NAMESPACE};
 use crate::cluster::Cluster;
 use crate::kubectl::condition;
 use crate::node::Node;
@@ -38,10 +38,8 @@ const CHURN: usize = 6;
 
 /// Agents that the API server knows: name, node, image, and whether each is Ready.
 fn agents(cluster: &Cluster) -> Result<Vec<(String, String, String, bool)>> {
-    let pods = format!("pods --namespace {NAMESPACE} --selector {SELECTOR}");
-    let pods = cluster.control.kubectl.get(&pods)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let agent = |pod: &Value| {
+    let described = |pod: &Value| {
         let image = text(&pod["spec"]["containers"][0]["image"]);
         (
             text(&pod["metadata"]["name"]),
@@ -50,7 +48,7 @@ fn agents(cluster: &Cluster) -> Result<Vec<(String, String, String, bool)>> {
             condition(pod, "Ready"),
         )
     };
-    Ok(pods["items"].as_array().context("items")?.iter().map(agent).collect())
+    Ok(agent::pods(&cluster.control.kubectl)?.iter().map(described).collect())
 }
 
 /// Waits until each node has one agent, with this image, that is none of those of before.
