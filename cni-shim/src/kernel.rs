@@ -2,6 +2,7 @@
 
 mod bpf;
 mod facts;
+mod link;
 mod namespace;
 mod netlink;
 mod route;
@@ -12,5 +13,6 @@ pub(crate) use bpf::{
     Program, attach, check_pins, open_program, pod_entry, programs, remove_link_pins, renamed,
 };
 pub(crate) use facts::{PodFacts, RouteFacts};
-pub(crate) use namespace::{inside, open_namespace};
-pub(crate) use netlink::{Ends, LinkFacts, Made, Netlink, Pair};
+pub(crate) use link::LinkFacts;
+pub(crate) use namespace::Container;
+pub(crate) use netlink::{Ends, Made, Netlink, Pair};

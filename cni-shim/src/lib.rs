@@ -11,6 +11,7 @@ mod agent;
 mod fault;
 mod ipam;
 mod kernel;
+mod limit;
 mod lock;
 mod request;
 mod result;

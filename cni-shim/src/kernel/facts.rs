@@ -21,7 +21,8 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::netlink::{LinkFacts, Netlink};
+use super::link::LinkFacts;
+use super::netlink::Netlink;
 use super::route::own_table;
 use super::socket::{Ask, errno};
 use crate::error::{Context as _, KERNEL};

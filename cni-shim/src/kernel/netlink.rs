@@ -1,23 +1,18 @@
 //! Links, addresses, routes and neighbours of one namespace.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "netlink's lists of attributes grow with the kernel"
-)]
-
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dataplane_core::abi::config::GATEWAY_MAC;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -26,10 +21,13 @@ use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+use super::Container;
+use super::link::{LinkFacts, ShownLink};
 use super::route::Way;
 use super::socket::{Ask, Talk, errno};
 use crate::error::{Context as _, KERNEL, failure};
 use crate::fault;
+use crate::limit::Limit;
 use crate::names::BigTcp;
 use crate::protocol::Failure;
 use crate::result::{Route, gateway};
@@ -50,23 +48,11 @@ pub(crate) struct Netlink {
     talk: Talk,
 }
 
-/// An interface.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LinkFacts {
-    pub(crate) ifindex: u32,
-    pub(crate) mac: [u8; 6],
-    pub(crate) mtu: u32,
-    pub(crate) up: bool,
-    /// Whether the kernel sends by it: it is up and so is the other end.
-    pub(crate) operational: bool,
-}
-
 /// The names of both ends of a veth that is to be made.
 pub(crate) struct Ends<'a> {
     pub(crate) host: &'a str,
     pub(crate) pod: &'a str,
-    /// Of the container.
-    pub(crate) netns: &'a File,
+    pub(crate) container: &'a Container,
 }
 
 /// What came of making a veth.
@@ -93,6 +79,11 @@ impl Netlink {
         Ok(Self { talk })
     }
 
+    /// The namespace of the socket.
+    pub(super) fn namespace(&self) -> io::Result<File> {
+        self.talk.namespace()
+    }
+
     pub(super) fn ask(
         &self,
         message: RouteNetlinkMessage,
@@ -103,8 +94,10 @@ impl Netlink {
 
     /// An interface by name; none if it is not there.
     pub(crate) fn link(&self, name: &str) -> Result<Option<LinkFacts>, Failure> {
-        match self.ask(RouteNetlinkMessage::GetLink(named(name)), Ask::Get) {
-            Ok(shown) => Ok(shown.iter().find_map(shown_link).map(facts)),
+        let mut query = named(name);
+        query.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        match self.talk.ask(RouteNetlinkMessage::GetLink(query), Ask::Get) {
+            Ok(shown) => Ok(shown.into_iter().find_map(|ShownLink(facts)| facts)),
             Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(error).context(KERNEL, || format!("look for the interface {name}")),
         }
@@ -117,7 +110,7 @@ impl Netlink {
         mac: Option<[u8; 6]>,
         big_tcp: BigTcp,
     ) -> Result<Made, Failure> {
-        let Ends { host, pod, netns } = ends;
+        let Ends { host, pod, container } = ends;
         let what = || format!("make the veth {host}");
         // A local address of our own choice, so that the answer needs no second look: the kernel's
         // random one would be as good.
@@ -129,7 +122,7 @@ impl Netlink {
         let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(*pod)
             .address(pod_mac.to_vec())
-            .setns_by_fd(netns.as_raw_fd())
+            .setns_by_fd(container.as_raw_fd())
             .build();
         peer.attributes.extend(of_both_ends(big_tcp));
         let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
@@ -138,11 +131,12 @@ impl Netlink {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         message.attributes.extend(of_both_ends(big_tcp));
-        let shown = match self.ask(RouteNetlinkMessage::NewLink(message), Ask::CreateAndShow) {
+        let shown = match self.talk.ask(RouteNetlinkMessage::NewLink(message), Ask::CreateAndShow) {
             Err(error) if errno(&error) == Some(Errno::EEXIST) => return Ok(Made::Exists),
             result => result.context(KERNEL, what)?,
         };
-        match shown.iter().find_map(shown_link).and_then(indices) {
+        let ends = shown.into_iter().find_map(|ShownLink(host)| Some((host?.ifindex, host?.peer?)));
+        match ends {
             Some((host_ifindex, pod_ifindex)) => {
                 Ok(Made::Pair(Pair { host_ifindex, pod_ifindex, host_mac, pod_mac }))
             }
@@ -185,10 +179,8 @@ impl Netlink {
     /// Waits until the container's end sends. The kernel notices later that the host end is up, and drops
     /// without a trace what the container sends before; from 6.8 on, to ask is to make it notice.
     pub(crate) fn wait_until_operational(&self, ifname: &str) -> Result<(), Failure> {
-        let deadline = Instant::now() + OPERATIONAL_TIME_MAX;
-        while !self.link(ifname)?.ok_or_else(|| vanished(ifname))?.operational
-            && Instant::now() < deadline
-        {
+        let mut limit = Limit::new(OPERATIONAL_TIME_MAX);
+        while !self.link(ifname)?.ok_or_else(|| vanished(ifname))?.operational && !limit.is_over() {
             std::thread::sleep(TICK);
         }
         Ok(())
@@ -197,11 +189,11 @@ impl Netlink {
     /// Waits until the container's IPv6 addresses are its own. The kernel leaves that to a worker, also
     /// without duplicate address detection (`addrconf_dad_start`, as of 6.18), and drops what arrives before.
     pub(crate) fn wait_until_local(&self, addresses: &[IpAddr]) -> Result<(), Failure> {
-        let deadline = Instant::now() + OPERATIONAL_TIME_MAX;
+        let mut limit = Limit::new(OPERATIONAL_TIME_MAX);
         let wanted: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
-        while !wanted.is_empty() && Instant::now() < deadline {
+        while !wanted.is_empty() {
             let local = self.local_ipv6()?;
-            if wanted.iter().all(|ip| local.contains(ip)) {
+            if wanted.iter().all(|ip| local.contains(ip)) || limit.is_over() {
                 break;
             }
             std::thread::sleep(TICK);
@@ -280,22 +272,6 @@ fn named(name: &str) -> LinkMessage {
     LinkMessageBuilder::<LinkUnspec>::new().name(name).build()
 }
 
-fn shown_link(message: &RouteNetlinkMessage) -> Option<&LinkMessage> {
-    match message {
-        RouteNetlinkMessage::NewLink(link) => Some(link),
-        _ => None,
-    }
-}
-
-/// The indices of both ends of a veth, in their namespaces.
-fn indices(host_end: &LinkMessage) -> Option<(u32, u32)> {
-    let other = |attribute: &LinkAttribute| match attribute {
-        LinkAttribute::Link(index) => Some(*index),
-        _ => None,
-    };
-    Some((host_end.header.index, host_end.attributes.iter().find_map(other)?))
-}
-
 /// A single address, which is not looked for on the link first.
 fn address(index: u32, ip: IpAddr) -> AddressMessage {
     match ip {
@@ -358,36 +334,14 @@ fn enable_ipv6(switch: &Path) -> Result<(), Failure> {
     }
 }
 
-fn facts(message: &LinkMessage) -> LinkFacts {
-    let mut facts = LinkFacts {
-        ifindex: message.header.index,
-        mac: [0; 6],
-        mtu: 0,
-        up: message.header.flags.contains(LinkFlags::Up),
-        operational: false,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::Address(mac) => {
-                facts.mac = mac.as_slice().try_into().unwrap_or_default();
-            }
-            LinkAttribute::Mtu(mtu) => facts.mtu = *mtu,
-            LinkAttribute::OperState(state) => facts.operational = *state == State::Up,
-            _ => {}
-        }
-    }
-    facts
-}
-
 fn vanished(name: &str) -> Failure {
     failure(KERNEL, format!("the interface {name} vanished"), "somebody removed it meanwhile")
 }
 
 /// A random unicast, locally administered MAC.
-fn random_mac() -> std::io::Result<[u8; 6]> {
-    use std::io::Read as _;
+fn random_mac() -> Result<[u8; 6], getrandom::Error> {
     let mut mac = [0; 6];
-    File::open("/dev/urandom")?.read_exact(&mut mac)?;
+    getrandom::fill(&mut mac)?;
     mac[0] = (mac[0] & 0xfe) | 0x02;
     Ok(mac)
 }

@@ -6,19 +6,24 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the library's list of kinds grows")]
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+    NetlinkBuffer, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-/// The kernel fills at most this much of a dump into one datagram.
-const BUFFER_BYTES: usize = 32 * 1024;
+use super::syscall;
+
+/// The kernel puts as much of a dump into one datagram as the reader has room for, 8 KiB at least (`netlink_dump`,
+/// `NLMSG_GOODSIZE`), and an interface of a pod takes a tenth of this.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// What is asked for beside the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +72,17 @@ impl Talk {
         Ok(Self { socket, sequence: Cell::new(0), buffer })
     }
 
+    /// The namespace that it is of.
+    pub(super) fn namespace(&self) -> io::Result<File> {
+        syscall::namespace_of(self.socket.as_fd()).map(File::from)
+    }
+
     /// Asks, and returns what the kernel shows. What it refuses is an error with its number.
-    pub(super) fn ask(
+    pub(super) fn ask<T: NetlinkDeserializable>(
         &self,
         message: RouteNetlinkMessage,
         ask: Ask,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+    ) -> io::Result<Vec<T>> {
         let sequence = self.sequence.get().wrapping_add(1);
         self.sequence.set(sequence);
         let mut request = NetlinkMessage::from(message);
@@ -100,18 +110,17 @@ impl Talk {
 }
 
 /// Reads a datagram; true at the end of the answer.
-fn read(
+fn read<T: NetlinkDeserializable>(
     mut rest: &[u8],
     sequence: u32,
     ask: Ask,
-    shown: &mut Vec<RouteNetlinkMessage>,
+    shown: &mut Vec<T>,
 ) -> io::Result<bool> {
     while !rest.is_empty() {
         let length = NetlinkBuffer::new_checked(&rest).map_err(io::Error::other)?.length() as usize;
         let bytes = rest.get(..length).ok_or(io::ErrorKind::UnexpectedEof)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        let message =
-            NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(io::Error::other)?;
+        let message = NetlinkMessage::<T>::deserialize(bytes).map_err(io::Error::other)?;
         if message.header.sequence_number != sequence {
             continue;
         }
@@ -172,7 +181,7 @@ mod tests {
     #[test]
     fn answers_end_where_they_should() {
         let read = |bytes: &[u8], ask| {
-            let mut shown = Vec::new();
+            let mut shown = Vec::<RouteNetlinkMessage>::new();
             read(bytes, 7, ask, &mut shown).map(|ended| (ended, shown.len()))
         };
         assert_eq!(read(&answer(7, 1), Ask::Get).unwrap(), (true, 1));
@@ -183,11 +192,15 @@ mod tests {
         assert_eq!(read(&answer(6, 1), Ask::Get).unwrap(), (false, 0), "of an earlier question");
     }
 
+    fn links() -> Vec<RouteNetlinkMessage> {
+        Vec::new()
+    }
+
     #[test]
     fn refusals_have_the_kernels_number() {
-        let refused = read(&error(7, -19), 7, Ask::Get, &mut Vec::new()).unwrap_err();
+        let refused = read(&error(7, -19), 7, Ask::Get, &mut links()).unwrap_err();
         assert_eq!(errno(&refused), Some(Errno::ENODEV));
-        assert!(read(&[1, 2, 3], 7, Ask::Get, &mut Vec::new()).is_err(), "garbage");
-        assert!(read(&error(7, 0)[..20], 7, Ask::Set, &mut Vec::new()).is_err(), "cut off");
+        assert!(read(&[1, 2, 3], 7, Ask::Get, &mut links()).is_err(), "garbage");
+        assert!(read(&error(7, 0)[..20], 7, Ask::Set, &mut links()).is_err(), "cut off");
     }
 }

@@ -1,4 +1,6 @@
-//! The calls of bpf(2) of ADD. The library would load programs and types of its own first, in each process
+//! System calls that no library has as the plugin needs them.
+//!
+//! The calls of bpf(2) of ADD: the library would load programs and types of its own first, in each process
 //! anew, to learn what the kernel can do; and what the plugin needs, every kernel has that runs the agent.
 
 use std::ffi::CString;
@@ -10,6 +12,9 @@ use std::path::Path;
 use aya_obj::generated::{BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info};
 
 use crate::names::Hook;
+
+/// linux/sockios.h
+const SIOCGSKNS: libc::Ioctl = 0x894c;
 
 /// Opens a pin.
 pub(super) fn open(pin: &Path) -> io::Result<OwnedFd> {
@@ -63,6 +68,18 @@ pub(super) fn pin(link: BorrowedFd<'_>, pin: &Path) -> io::Result<()> {
     // SAFETY: BPF_OBJ_PIN reads `pathname`, a NUL-terminated string that lives until the end of this
     // function, and a descriptor; all other fields are zero.
     unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map(drop)
+}
+
+/// The network namespace of a socket (`SIOCGSKNS`, Linux 4.10). /proc shows it, too, but makes four directories
+/// for that in each new process.
+pub(super) fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the request takes no argument, and the descriptor is open as long as it is borrowed.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn zeroed_attr() -> bpf_attr {

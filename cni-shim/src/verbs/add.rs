@@ -1,6 +1,5 @@
 //! ADD, in the order that leaves what DEL and the agent's sweep find by name, wherever it is killed.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::agent::{self, AGENT_WAIT_MAX, Question};
@@ -8,7 +7,7 @@ use crate::error::{ALREADY_ATTACHED, failure};
 use crate::fault;
 use crate::grace::Expedited;
 use crate::ipam::{self, Given, Ipam};
-use crate::kernel::{self, Ends, Made, Netlink, Pair, Program};
+use crate::kernel::{self, Container, Ends, Made, Netlink, Pair, Program};
 use crate::names::{Attachment, BigTcp, Hook, Pins};
 use crate::protocol::{AddCall, Added, Call, DelCall, Failure, Reply, Source};
 use crate::request::{Config, Environment};
@@ -20,7 +19,7 @@ struct Job {
     host_ifname: String,
     network: String,
     netns_path: String,
-    netns: File,
+    container: Container,
     pod: String,
     socket: PathBuf,
     pins: Pins,
@@ -51,7 +50,8 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
     let (attachment, netns_path) = environment.attachment_in_netns()?;
     let requested = ipam::requested(environment, config)?;
     let ipam = Ipam::new(environment, config, &requested)?;
-    let netns = kernel::open_namespace(Path::new(netns_path))?;
+    let netlink = Netlink::open()?;
+    let container = Container::open(Path::new(netns_path), &netlink)?;
     let pod = environment.pod()?;
     let socket = config.socket();
     let lock = crate::lock::take(&attachment, &socket)?; // 1
@@ -68,16 +68,15 @@ pub(crate) fn add(environment: &Environment, config: &Config) -> Result<AddResul
         big_tcp: file.big_tcp,
         attachment,
         netns_path: netns_path.to_owned(),
-        netns,
+        container,
         pod,
         socket,
         ipam,
         mac: requested.mac,
         dns: config.dns.clone(),
     };
-    let netlink = Netlink::open()?;
     let ifname = &job.attachment.ifname;
-    let ends = Ends { host: &job.host_ifname, pod: ifname, netns: &job.netns };
+    let ends = Ends { host: &job.host_ifname, pod: ifname, container: &job.container };
     let pair = match netlink.make_pair(&ends, job.mac, job.big_tcp)? {
         Made::Pair(pair) => pair, // 2
         // Nothing was made, and what is there is not for us to remove.
@@ -130,7 +129,7 @@ fn attach(
     let given = job.ipam.obtain(added(answer?)?, ask, &mut progress.leased)?; // 4
     let given = if job.big_tcp.ipv6.is_some() { given.with_room_for_jumbograms() } else { given };
     fault::done(fault::ANSWERED);
-    let (held, inside) = kernel::inside(&job.netns, |inside| {
+    let (held, inside) = job.container.inside(|inside| {
         let Given { addresses, routes, mtu, .. } = &given;
         Ok((inside.configure_pod(ifname, pair, addresses, routes, *mtu)?, inside)) // 5
     })?;

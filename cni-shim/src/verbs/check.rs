@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::agent;
 use crate::error::{CHECK_FAILED, Context as _, DECODE, INVALID_CONFIG, failure};
 use crate::ipam;
-use crate::kernel::{self, LinkFacts, Netlink, PodFacts, RouteFacts};
+use crate::kernel::{self, Container, LinkFacts, Netlink, PodFacts, RouteFacts};
 use crate::names::{Hook, Pins};
 use crate::protocol::Failure;
 use crate::request::{Config, Environment};
@@ -19,7 +19,8 @@ use crate::result::{AddResult, Interface, Route, gateway, mac_text};
 /// Checks that an attachment is as ADD left it; names the first difference.
 pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Failure> {
     let (attachment, netns) = environment.attachment_in_netns()?;
-    let netns = kernel::open_namespace(Path::new(netns))?;
+    let netlink = Netlink::open()?;
+    let container = Container::open(Path::new(netns), &netlink)?;
     let Some(previous) = config.prev_result.clone() else {
         return Err(failure(INVALID_CONFIG, "\"prevResult\" is missing", "CHECK needs it"));
     };
@@ -32,10 +33,11 @@ pub(crate) fn check(environment: &Environment, config: &Config) -> Result<(), Fa
     let addresses = pod_addresses(&previous, &attachment.ifname)?;
 
     let ifname = attachment.ifname.clone();
-    let pod = kernel::inside(&netns, move |netlink| netlink.pod_facts(&ifname))?
+    let pod = container
+        .inside(move |netlink| netlink.pod_facts(&ifname))?
         .ok_or_else(|| differs(format!("{} is gone from the container", attachment.ifname)))?;
     let host_ifname = attachment.host_ifname();
-    let host = Netlink::open()?
+    let host = netlink
         .link(&host_ifname)?
         .ok_or_else(|| differs(format!("the host side {host_ifname} is gone")))?;
     expect(&format!("MAC of {host_ifname}"), &mac_text(GATEWAY_MAC.octets), &mac_text(host.mac))?;
