@@ -13,6 +13,7 @@ mod sweep;
 mod vitals;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -193,6 +194,7 @@ impl<K: Kernel> Engine<K> {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = Pace::default();
         let mut events_ended = false;
+        let mut tell = None;
         self.tell_vitals();
         loop {
             let soon = Instant::now() + DEBOUNCE;
@@ -226,8 +228,14 @@ impl<K: Kernel> Engine<K> {
                 }
                 _ = sweep.tick() => self.sweep().await,
                 Some(freed) = self.leases.next() => self.lease_freed(freed).await,
+                () = reached(tell) => {
+                    self.tell_vitals();
+                    tell = None;
+                    continue;
+                }
             }
-            self.tell_vitals();
+            // It takes a third of the time that an ADD takes here, and the plugin may wait for this processor.
+            tell.get_or_insert_with(|| Instant::now() + DEBOUNCE);
         }
     }
 
@@ -288,6 +296,14 @@ impl<K: Kernel> Engine<K> {
     /// How the peers are reached, for `status`: as it is in the maps, not as the kernel has it by now.
     fn peer_statuses(&self) -> Vec<PeerStatus> {
         self.compiled.peers().map(|peer| PeerStatus::from(&peer)).collect()
+    }
+}
+
+/// Waits for a time; for ever if there is none.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }
 

@@ -54,10 +54,14 @@ impl Running {
         self.kernel.lock().observed.state.routes.len()
     }
 
-    async fn status(&self) -> serde_json::Value {
+    async fn ask(&self, call: Call) -> Reply {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command { call: Call::Status, reply }).await.unwrap();
-        let Reply::Status(status) = answer.await.unwrap() else { panic!() };
+        self.commands.send(Command { call, reply }).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    async fn status(&self) -> serde_json::Value {
+        let Reply::Status(status) = self.ask(Call::Status).await else { panic!() };
         *status
     }
 
@@ -100,6 +104,22 @@ async fn says_how_it_is_whenever_it_comes_by() {
         assert_eq!(vitals.nodes, fake::model().nodes.len());
         assert!(vitals.entries["pw_nodes"] > 0 && vitals.pools.len() == 2, "{vitals:?}");
     }
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_served_does_not_wait_until_it_says_how_it_is() {
+    let mut node = Running::new().await;
+    node.status().await;
+    tokio::time::sleep(DEBOUNCE * 2).await;
+    node.vitals.mark_unchanged();
+    for (n, container) in (20..).zip(["c1", "c2"]) {
+        let reply = node.ask(Call::Add(Box::new(call(container, n)))).await;
+        assert!(matches!(reply, Reply::Added(_)), "{reply:?}");
+    }
+    assert!(!node.vitals.has_changed().unwrap());
+    tokio::time::timeout(DEBOUNCE * 2, node.vitals.changed()).await.unwrap().unwrap();
+    assert_eq!(node.vitals.borrow().pods, 2);
     node.stop().await;
 }
 
