@@ -18,6 +18,7 @@ mod peers;
 pub mod preflight;
 pub mod probe;
 mod problem;
+mod question;
 mod residue;
 mod route;
 mod syscall;

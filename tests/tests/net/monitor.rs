@@ -150,6 +150,40 @@ fn a_port_in_use_is_said_and_nothing_is_changed() {
     });
 }
 
+/// What it costs to start `nft` is more than all the rest of a look.
+#[test]
+fn a_look_at_rules_that_nobody_has_changed_starts_no_process() {
+    Cluster::builder(Mode::Direct).nodes(1).listening().test(|cluster| {
+        let node = cluster.node(1);
+        let looks = || value(node, "podwire_reconciliations_total", &[("result", "settled")]);
+        let two_more = || {
+            let before = looks()?;
+            wait_until("two more looks", SEEN_TIME_MAX, || {
+                ensure!(looks()? >= before + 2.0, "there were {before}, and are {}", looks()?);
+                Ok(())
+            })
+        };
+        two_more()?;
+        let before = faults_of_children(node)?;
+        ensure!(before > 0, "it has started none at all");
+        two_more()?;
+        let now = faults_of_children(node)?;
+        ensure!(now == before, "processes were started: {before} and {now} page faults");
+        node.namespace.run("nft add table inet another")?;
+        wait_until("a look at the rules", SEEN_TIME_MAX, || {
+            ensure!(faults_of_children(node)? > before, "no process was started");
+            Ok(())
+        })
+    });
+}
+
+/// Page faults of processes that the agent has started and that have ended (proc_pid_stat(5), `cminflt`).
+fn faults_of_children(node: &Node) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.agent_pid()?))?;
+    let (_, behind_name) = stat.rsplit_once(')').context("a name")?;
+    Ok(behind_name.split_whitespace().nth(8).context("cminflt")?.parse()?)
+}
+
 /// Waits for an answer of `/readyz`.
 fn said(node: &Node, code: u16, text: &str) -> Result<()> {
     wait_until("readyz", SEEN_TIME_MAX, || {
