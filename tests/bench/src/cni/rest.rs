@@ -16,6 +16,7 @@ const IDLE_MIN: f64 = 0.9;
 const TIME_MAX: Duration = Duration::from_secs(3);
 
 static MISSED: AtomicU32 = AtomicU32::new(0);
+static DISTURBED: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until the machine has been at rest for a while.
 ///
@@ -41,10 +42,30 @@ pub(super) fn missed() -> u32 {
     MISSED.load(Ordering::Relaxed)
 }
 
-/// Units of time since boot, over all processors: idle ones, and all.
+/// Time since boot for which the host of this machine gave its processors to others though they had work, in the
+/// kernel's units; where there is no host, or it does not tell, it stands still.
+///
+/// # Errors
+/// When the kernel does not tell what processors do.
+pub(super) fn stolen() -> Result<u64> {
+    Ok(look()?.stolen)
+}
+
+/// Counts a call that is made again because of that.
+pub(super) fn count_disturbed() {
+    DISTURBED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many there were.
+pub(super) fn disturbed() -> u32 {
+    DISTURBED.load(Ordering::Relaxed)
+}
+
+/// Units of time since boot, over all processors: idle ones, what the host took, and all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Times {
     idle: u64,
+    stolen: u64,
     all: u64,
 }
 
@@ -58,7 +79,8 @@ fn times(stat: &str) -> Result<Times> {
     let fields: Vec<u64> =
         line.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>()?;
     let idle = fields.iter().skip(3).take(2).sum();
-    Ok(Times { idle, all: fields.iter().sum() })
+    let stolen = fields.get(7).copied().unwrap_or_default();
+    Ok(Times { idle, stolen, all: fields.iter().sum() })
 }
 
 fn is_rest(before: Times, now: Times) -> bool {
@@ -74,9 +96,9 @@ mod tests_of_rest {
     #[test]
     fn rest_is_what_is_idle() {
         let at = |user: u64, idle: u64| {
-            times(&format!("cpu  {user} 0 10 {idle} 5 0 1 0 7 7\ncpu0 1 2\n")).unwrap()
+            times(&format!("cpu  {user} 0 10 {idle} 5 0 1 3 7 7\ncpu0 1 2\n")).unwrap()
         };
-        assert_eq!(at(100, 200), Times { idle: 205, all: 316 });
+        assert_eq!(at(100, 200), Times { idle: 205, stolen: 3, all: 319 });
         assert!(is_rest(at(100, 200), at(101, 219)));
         assert!(!is_rest(at(100, 200), at(110, 210)));
         assert!(!is_rest(at(100, 200), at(100, 200)), "nothing is known");
