@@ -5,12 +5,11 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use crate::error::{Context as _, DECODE, IO, PROTOCOL, TRY_AGAIN, failure};
-use crate::limit::Limit;
 use crate::names::{PLUGIN_FILE, PluginFile, beside};
 use crate::protocol::{self, Call, Failure, MessageError, PROTOCOL_VERSION, Reply, Request};
 
@@ -83,11 +82,13 @@ impl<'a> Question<'a> {
 
     fn reply(self, patience: Duration) -> Result<Reply, Failure> {
         let Self { socket, request, mut sent } = self;
-        let mut limit = Limit::new(patience);
+        let deadline = Instant::now() + patience;
         loop {
             match sent.and_then(|mut stream| protocol::read(&mut stream)) {
                 Ok(reply) => return Ok(reply),
-                Err(MessageError::Io(error)) if is_time_over(&error) || limit.is_over() => {
+                Err(MessageError::Io(error))
+                    if is_time_over(&error) || Instant::now() >= deadline =>
+                {
                     return Err(no_answer(socket, &error));
                 }
                 Err(MessageError::Io(_)) => thread::sleep(RETRY_STEP),

@@ -11,7 +11,6 @@ mod agent;
 mod fault;
 mod ipam;
 mod kernel;
-mod limit;
 mod lock;
 mod request;
 mod result;

@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 
 use crate::error::{Context as _, IO, TRY_AGAIN, failure};
-use crate::limit::Limit;
 use crate::names::Attachment;
 use crate::protocol::Failure;
 
@@ -40,11 +39,11 @@ pub(crate) fn take_if_there(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).context(IO, || format!("open {}", path.display())),
     };
-    let mut limit = Limit::new(WAIT_MAX);
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Some(lock)),
-            Err((back, Errno::EWOULDBLOCK)) if !limit.is_over() => file = back,
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
             Err((_, Errno::EWOULDBLOCK)) => {
                 return Err(failure(
                     TRY_AGAIN,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataplane_core::abi::config::GATEWAY_MAC;
 use nix::errno::Errno;
@@ -27,7 +27,6 @@ use super::route::Way;
 use super::socket::{Ask, Talk, errno};
 use crate::error::{Context as _, KERNEL, failure};
 use crate::fault;
-use crate::limit::Limit;
 use crate::names::BigTcp;
 use crate::protocol::Failure;
 use crate::result::{Route, gateway};
@@ -179,8 +178,10 @@ impl Netlink {
     /// Waits until the container's end sends. The kernel notices later that the host end is up, and drops
     /// without a trace what the container sends before; from 6.8 on, to ask is to make it notice.
     pub(crate) fn wait_until_operational(&self, ifname: &str) -> Result<(), Failure> {
-        let mut limit = Limit::new(OPERATIONAL_TIME_MAX);
-        while !self.link(ifname)?.ok_or_else(|| vanished(ifname))?.operational && !limit.is_over() {
+        let deadline = Instant::now() + OPERATIONAL_TIME_MAX;
+        while !self.link(ifname)?.ok_or_else(|| vanished(ifname))?.operational
+            && Instant::now() < deadline
+        {
             std::thread::sleep(TICK);
         }
         Ok(())
@@ -189,11 +190,11 @@ impl Netlink {
     /// Waits until the container's IPv6 addresses are its own. The kernel leaves that to a worker, also
     /// without duplicate address detection (`addrconf_dad_start`, as of 6.18), and drops what arrives before.
     pub(crate) fn wait_until_local(&self, addresses: &[IpAddr]) -> Result<(), Failure> {
-        let mut limit = Limit::new(OPERATIONAL_TIME_MAX);
+        let deadline = Instant::now() + OPERATIONAL_TIME_MAX;
         let wanted: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
-        while !wanted.is_empty() {
+        while !wanted.is_empty() && Instant::now() < deadline {
             let local = self.local_ipv6()?;
-            if wanted.iter().all(|ip| local.contains(ip)) || limit.is_over() {
+            if wanted.iter().all(|ip| local.contains(ip)) {
                 break;
             }
             std::thread::sleep(TICK);
@@ -227,15 +228,21 @@ impl Netlink {
         fault::done(fault::LOOPBACK);
         let index = pair.pod_ifindex;
         if addresses.iter().any(IpAddr::is_ipv6) {
-            // Hosts and images switch it off for new interfaces, where the kernel then takes no address.
-            enable_ipv6(&ipv6_switch(ifname, "disable_ipv6"))?;
             // The routes are ours: a router advertisement must not change them.
             set_ipv6(ifname, "accept_ra", "0")?;
         }
         for ip in addresses {
-            let message = address(index, *ip);
-            self.ask(RouteNetlinkMessage::NewAddress(message), Ask::Create)
-                .context(KERNEL, || what("set the address"))?;
+            let add =
+                || self.ask(RouteNetlinkMessage::NewAddress(address(index, *ip)), Ask::Create);
+            let mut added = add();
+            let refusal = added.as_ref().err().and_then(errno);
+            if ip.is_ipv6() && matches!(refusal, Some(Errno::EACCES | Errno::EOPNOTSUPP)) {
+                // Hosts and images switch it off for new interfaces, where the kernel then takes no address
+                // (`addrconf_add_dev`); or the kernel has none.
+                enable_ipv6(&ipv6_switch(ifname, "disable_ipv6"))?;
+                added = add();
+            }
+            added.context(KERNEL, || what("set the address"))?;
         }
         fault::done(fault::ADDRESSES);
         self.set_link(LinkUnspec::new_with_index(index).mtu(mtu).up().build())
@@ -306,12 +313,17 @@ fn neighbour(index: u32, gateway: IpAddr) -> NeighbourMessage {
 /// Sets a switch of an interface; a kernel without IPv6 has none.
 fn set_ipv6(ifname: &str, switch: &str, value: &str) -> Result<(), Failure> {
     let path = ipv6_switch(ifname, switch);
-    match std::fs::write(&path, value) {
+    match write_switch(&path, value) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).context(KERNEL, || format!("write {}", path.display()))
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// It is there, or the kernel does not have it: nothing is created, for which the directory would be locked.
+fn write_switch(path: &Path, value: &str) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(value.as_bytes())
 }
 
 /// The kernel shows the namespace of the thread that opens the file.
@@ -320,7 +332,7 @@ fn ipv6_switch(ifname: &str, switch: &str) -> PathBuf {
 }
 
 fn enable_ipv6(switch: &Path) -> Result<(), Failure> {
-    match std::fs::write(switch, "0") {
+    match write_switch(switch, "0") {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(failure(
             KERNEL,
             "the pod is to have an IPv6 address, and the kernel runs without IPv6",

@@ -21,8 +21,8 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::syscall;
 
-/// The kernel puts as much of a dump into one datagram as the reader has room for, 8 KiB at least (`netlink_dump`,
-/// `NLMSG_GOODSIZE`), and an interface of a pod takes a tenth of this.
+/// The kernel begins a dump with a datagram of up to 8 KiB (`NLMSG_GOODSIZE`) and goes on with as much as the reader
+/// has room for (`netlink_dump`); an interface of a pod takes a tenth of this.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// What is asked for beside the message.
