@@ -55,8 +55,8 @@ pub(crate) fn binaries(release: bool) -> Result<()> {
     if release { static_binaries() } else { Ok(()) }
 }
 
-/// One hash of a short name is made for each call. To learn how the processor does it best takes ten times as long,
-/// as that is CPUID, too.
+/// The plugin hashes one short name. To learn how the processor does that best takes ten times as long, as it is CPUID,
+/// too.
 const PORTABLE_SHA2: &str = "--cfg=sha2_backend=\"soft\"";
 
 /// Builds what users install: it needs no library of the host, takes less memory and starts faster for that.
@@ -66,23 +66,31 @@ const PORTABLE_SHA2: &str = "--cfg=sha2_backend=\"soft\"";
 /// need not be written into each new process if it is always at the same place. The plugin is a new process for
 /// each call; the agent lives long, and glibc has the better heap.
 fn static_binaries() -> Result<()> {
-    static_binary("dataplane-agent", AGENT, None, &[])?;
-    static_binary("cni-shim", PLUGIN, set_up::musl_target()?, &["-Crelocation-model=static"])
+    static_binary("dataplane-agent", AGENT, None, &[], &[])?;
+    let own = ["-Crelocation-model=static"];
+    static_binary("cni-shim", PLUGIN, set_up::musl_target()?, &[PORTABLE_SHA2], &own)
 }
 
-/// The flag is given for this one program alone. For all that cargo compiles, it would be given to macros
-/// and build scripts, too, which are libraries that the compiler loads.
-fn static_binary(package: &str, name: &str, target: Option<String>, flags: &[&str]) -> Result<()> {
+/// Flags of its `own` are given for this one program alone. For all that cargo compiles, as `settings` are, they would
+/// be given to macros and build scripts, too, which are libraries that the compiler loads.
+fn static_binary(
+    package: &str,
+    name: &str,
+    target: Option<String>,
+    settings: &[&str],
+    own: &[&str],
+) -> Result<()> {
     let mut cargo = cargo();
     cargo.args(["rustc", "--package", package, "--bin", name, "--locked", "--profile", SHIPPED]);
-    let settings = [paths::remapped(WORKSPACE), vec![PORTABLE_SHA2.to_owned()]].concat();
-    cargo.env(RUSTFLAGS, settings.join(SEPARATOR));
+    let mut all = paths::remapped(WORKSPACE);
+    all.extend(settings.iter().copied().map(str::to_owned));
+    cargo.env(RUSTFLAGS, all.join(SEPARATOR));
     let mut directory = SHIPPED.to_owned();
     if let Some(target) = target {
         directory = format!("{target}/{SHIPPED}");
         cargo.args(["--target", &target]);
     }
-    cargo.args(["--", "-Ctarget-feature=+crt-static"]).args(flags);
+    cargo.args(["--", "-Ctarget-feature=+crt-static"]).args(own);
     command::run(&mut cargo).with_context(|| format!("build {name}"))?;
     let (built, place) = (paths::profile(&directory).join(name), paths::binaries(true).join(name));
     // Beside its place and renamed: the file that is there may run, or be cargo's own.
