@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_XFRM;
 
 use super::error::{Context as _, refusal};
@@ -18,11 +19,12 @@ const SPD_INFO: u16 = 1;
 /// When the kernel does not answer; one without IPsec has no policies.
 pub(super) fn has_policies() -> Result<bool, KernelError> {
     let what = || "ask for the IPsec policies".to_owned();
-    let info = match ask(NETLINK_XFRM, GET_SPD_INFO, SPD_INFO) {
+    let socket = match Socket::new(NETLINK_XFRM) {
         Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(false),
-        info => info.context(what)?,
+        socket => socket.context(what)?,
     };
+    let info = ask(&socket, GET_SPD_INFO, SPD_INFO).context(what)?;
     outgoing(&info).ok_or_else(|| refusal(what(), "the kernel's answer is too short"))
 }
 

@@ -7,11 +7,14 @@ use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use ipnet::IpNet;
+use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use super::error::{Context as _, refusal};
 use super::preflight::{Fault, fault};
@@ -25,6 +28,10 @@ const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 const GET_GENERATION: u16 = 10 << 8 | 16;
 const GENERATION: u16 = 1;
 
+/// The kernel raises the number of the generation a moment before its rules are there (`nf_tables_commit`): who lists
+/// in that moment has the old rules with the new number, and must look again some time.
+const LIST_EVERY: Duration = Duration::from_secs(60);
+
 /// The table as it was put last.
 #[derive(Default)]
 pub(super) struct Nft {
@@ -35,8 +42,9 @@ pub(super) struct Nft {
 struct Put {
     rules: NftRules,
     listing: String,
-    /// No later one than that of the listing; none where the kernel does not tell.
+    /// That of the rules at the listing, if the kernel tells.
     generation: Option<Vec<u8>>,
+    listed: Instant,
 }
 
 impl Nft {
@@ -48,13 +56,14 @@ impl Nft {
         if let Some(put) = &self.put
             && now.is_some()
             && put.generation == now
+            && put.listed.elapsed() < LIST_EVERY
         {
             return Ok(Some(put.rules.clone()));
         }
         let Some(listing) = list().await? else { return Ok(None) };
         Ok(Some(match &mut self.put {
             Some(put) if put.listing == listing => {
-                put.generation = now;
+                (put.generation, put.listed) = (now, Instant::now());
                 put.rules.clone()
             }
             Some(_) | None => unwanted(),
@@ -65,7 +74,8 @@ impl Nft {
         self.put = None;
         nft(&["-f", "-"], &ruleset(rules)).await?;
         let generation = generation();
-        let put = |listing| Put { rules: rules.clone(), listing, generation };
+        let listed = Instant::now();
+        let put = |listing| Put { rules: rules.clone(), listing, generation, listed };
         self.put = list().await?.map(put);
         Ok(())
     }
@@ -77,9 +87,10 @@ impl Nft {
     }
 }
 
-/// A number that is another one after each change of the namespace's tables, by whomever.
+/// A number that is another one after each transaction on the namespace's tables, by whomever. What changes without
+/// one, such as elements that time out, our table does not have.
 fn generation() -> Option<Vec<u8>> {
-    ask(NETLINK_NETFILTER, GET_GENERATION, GENERATION).ok()
+    ask(&Socket::new(NETLINK_NETFILTER).ok()?, GET_GENERATION, GENERATION).ok()
 }
 
 /// Finds `nft`.

@@ -13,12 +13,11 @@ const HEADER_LEN: usize = 16;
 /// nothing particular is meant.
 const BEGINNING: [u8; 4] = [0; 4];
 
-/// Asks `protocol` without parameters; the value of an attribute of the answer.
+/// Asks without parameters; the value of an attribute of the answer.
 ///
 /// # Errors
-/// When the kernel has no such part, refuses, or answers something else.
-pub(super) fn ask(protocol: isize, message_type: u16, attribute: u16) -> io::Result<Vec<u8>> {
-    let socket = Socket::new(protocol)?;
+/// When the kernel refuses, or answers something else.
+pub(super) fn ask(socket: &Socket, message_type: u16, attribute: u16) -> io::Result<Vec<u8>> {
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut question = [0; HEADER_LEN + BEGINNING.len()];
     let mut header = NetlinkHeader::default();
