@@ -39,13 +39,7 @@ fn speed(results: &Results) -> Vec<Verdict> {
             text: format!("ADD p50: {p50} ms, at most {ADD_P50_MAX} on a quiet machine"),
             outcome: p50.at_most(ADD_P50_MAX),
         },
-        Verdict {
-            text: format!(
-                "ADD p99: {:.2} ms, at most {ADD_P99_MAX} on a quiet machine",
-                podwire.add.p99()
-            ),
-            outcome: at_most(podwire.add.p99(), ADD_P99_MAX),
-        },
+        tail(podwire),
         faster("no pods", podwire, bridge),
     ];
     if let (Some(podwire), Some(bridge)) = (results.crowded.first(), results.crowded.get(1)) {
@@ -61,6 +55,20 @@ fn speed(results: &Results) -> Vec<Verdict> {
         });
     }
     verdicts
+}
+
+/// On a machine whose host gives its processors to others now and then, a hundredth of all calls says how often.
+fn tail(podwire: &Figures) -> Verdict {
+    let Figures { add, add_undisturbed, .. } = podwire;
+    let (count, all) = (add_undisturbed.0.len(), add.0.len());
+    let judged = if count * 2 > all { add_undisturbed } else { add };
+    let text = format!(
+        "ADD p99: {:.2} ms of all {all}, {:.2} of {count} during which the host took no processor, at most \
+         {ADD_P99_MAX} on a quiet machine",
+        add.p99(),
+        add_undisturbed.p99()
+    );
+    Verdict { text, outcome: at_most(judged.p99(), ADD_P99_MAX) }
 }
 
 fn faster(when: &str, podwire: &Figures, bridge: &Figures) -> Verdict {

@@ -16,7 +16,6 @@ const IDLE_MIN: f64 = 0.9;
 const TIME_MAX: Duration = Duration::from_secs(3);
 
 static MISSED: AtomicU32 = AtomicU32::new(0);
-static DISTURBED: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until the machine has been at rest for a while.
 ///
@@ -43,22 +42,12 @@ pub(super) fn missed() -> u32 {
 }
 
 /// Time since boot for which the host of this machine gave its processors to others though they had work, in the
-/// kernel's units; where there is no host, or it does not tell, it stands still.
+/// kernel's units, 10 ms; where there is no host, or it does not tell, it stands still.
 ///
 /// # Errors
 /// When the kernel does not tell what processors do.
 pub(super) fn stolen() -> Result<u64> {
     Ok(look()?.stolen)
-}
-
-/// Counts a call that is made again because of that.
-pub(super) fn count_disturbed() {
-    DISTURBED.fetch_add(1, Ordering::Relaxed);
-}
-
-/// How many there were.
-pub(super) fn disturbed() -> u32 {
-    DISTURBED.load(Ordering::Relaxed)
 }
 
 /// Units of time since boot, over all processors: idle ones, what the host took, and all.

@@ -12,8 +12,6 @@ use crate::common::order;
 
 /// Rounds that only warm up.
 const WARM_UP: usize = 2;
-/// Of a call that is disturbed again and again.
-const TRIES: usize = 5;
 
 /// A contender and the pod that comes and goes.
 #[derive(Clone, Copy)]
@@ -60,32 +58,20 @@ pub(super) fn rounds(
 fn turn(subject: &Subject<'_>, figures: &mut Figures) -> Result<()> {
     let Subject { contender, pod } = subject;
     rest::wait()?;
-    let (result, add) = undisturbed(|| contender.add(pod), || contender.del(pod))?;
-    let check = undisturbed(|| contender.check(pod, &result), || Ok(()))?;
-    let del = undisturbed(|| contender.del(pod), || contender.add(pod))?;
+    let stolen = rest::stolen()?;
+    let (result, add) = contender.add(pod)?;
+    // The kernel counts that at its next tick.
+    rest::wait()?;
+    if rest::stolen()? == stolen {
+        figures.add_undisturbed.0.push(millis(add.wall));
+    }
+    let check = contender.check(pod, &result)?;
+    rest::wait()?;
+    let del = contender.del(pod)?;
     figures.add.0.push(millis(add.wall));
     figures.add_cpu.0.push(millis(add.cpu));
     figures.check.0.push(millis(check.wall));
     figures.del.0.push(millis(del.wall));
     figures.del_cpu.0.push(millis(del.cpu));
     Ok(())
-}
-
-/// Makes a call, and makes it again, once it is undone, where the host of this machine took a processor away
-/// meanwhile: that time is nobody's here. The machine rests afterwards.
-fn undisturbed<T, U>(call: impl Fn() -> Result<T>, undo: impl Fn() -> Result<U>) -> Result<T> {
-    let mut tries = TRIES;
-    loop {
-        tries -= 1;
-        let before = rest::stolen()?;
-        let done = call()?;
-        // The kernel counts such time at its next tick.
-        rest::wait()?;
-        if rest::stolen()? == before || tries == 0 {
-            return Ok(done);
-        }
-        rest::count_disturbed();
-        undo()?;
-        rest::wait()?;
-    }
 }

@@ -52,12 +52,6 @@ pub(super) fn tables(results: &Results) {
     }
     println!("{grid}");
     kernel(results);
-    if rest::disturbed() > 0 {
-        println!(
-            "{} calls were made again: the host of this machine took a processor meanwhile",
-            rest::disturbed()
-        );
-    }
     if rest::missed() > 0 {
         println!("{} calls were measured on a machine that did not come to rest", rest::missed());
     }
