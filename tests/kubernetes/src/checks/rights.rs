@@ -34,12 +34,21 @@ const OWN: [(&str, &str, &str); 2] = [
     ),
 ];
 /// What the same rights would let them change.
-const NOT_THEIRS: [(&str, &str, &str); 6] = [
+const NOT_THEIRS: [(&str, &str, &str); 11] = [
     ("", MERGE, LABEL),
     ("/status", MERGE, LABEL),
     ("", MERGE, r#"{"spec":{"unschedulable":true}}"#),
     ("", MERGE, r#"{"spec":{"taints":[]}}"#),
+    ("", MERGE, r#"{"spec":{"providerID":"tried://1"}}"#),
     ("/status", MERGE, r#"{"status":{"capacity":{"example.com/dongle":"4"}}}"#),
+    ("/status", MERGE, r#"{"status":{"daemonEndpoints":{"kubeletEndpoint":{"Port":1}}}}"#),
+    ("/status", MERGE, r#"{"status":{"images":[{"names":["tried"]}]}}"#),
+    ("/status", MERGE, r#"{"status":{"nodeInfo":{"kubeletVersion":"v0.0.0"}}}"#),
+    (
+        "/status",
+        MERGE,
+        r#"{"status":{"volumesAttached":[{"name":"tried","devicePath":"/dev/tried"}]}}"#,
+    ),
     (
         "/status",
         STRATEGIC,
@@ -142,6 +151,9 @@ fn refused((status, answer): (String, String), why: &str) -> Result<()> {
 
 fn own_node(kubectl: &Kubectl) -> Result<String> {
     const WHY: &str = "its own node alone";
+    let policy = kubectl.get("validatingadmissionpolicy podwire")?;
+    let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+    ensure!(warnings.is_null(), "the API server warns of the policy: {warnings}");
     let [pod, own, other] = agent(kubectl)?;
     let (bound, unbound) = (token(kubectl, Some(&pod))?, token(kubectl, None)?);
     wait_until("the policy", POLICY_TIME_MAX, || {
