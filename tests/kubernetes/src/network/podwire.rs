@@ -13,8 +13,8 @@ use crate::node::Node;
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 const MANIFEST: &str = include_str!("../../../../deploy/podwire.yaml");
 const NAMESPACE: &str = "kube-system";
-/// The argument behind which those of this cluster come.
-const ARGUMENT: &str = "            - --kubernetes\n";
+/// The arguments behind which those of this cluster come, of the check-up and of the agent.
+const ARGUMENTS: [&str; 2] = ["            - doctor\n", "            - --kubernetes\n"];
 
 /// Loads the image and applies the manifest; waits until an agent runs on every node.
 pub(super) fn deploy(
@@ -36,12 +36,16 @@ pub(super) fn import(node: &Node, containerd: Containerd) -> Result<()> {
 
 /// The shipped one, with this cluster's arguments.
 fn manifest(mode: Mode) -> Result<String> {
-    ensure!(MANIFEST.matches(ARGUMENT).count() == 1, "deploy/podwire.yaml has no {ARGUMENT}");
-    let mut arguments = format!("{ARGUMENT}            - --encapsulation={}\n", mode.name());
+    let mut ours = format!("            - --encapsulation={}\n", mode.name());
     for cidr in CLUSTER_CIDRS {
-        arguments.push_str(&format!("            - --cluster-cidr={cidr}\n"));
+        ours.push_str(&format!("            - --cluster-cidr={cidr}\n"));
     }
-    Ok(MANIFEST.replace(ARGUMENT, &arguments))
+    let mut manifest = MANIFEST.to_owned();
+    for argument in ARGUMENTS {
+        ensure!(manifest.matches(argument).count() == 1, "deploy/podwire.yaml has no {argument}");
+        manifest = manifest.replace(argument, &[argument, &ours].concat());
+    }
+    Ok(manifest)
 }
 
 /// `PODWIRE_IMAGE`, or what `cargo xtask image` makes.
