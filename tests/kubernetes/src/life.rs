@@ -4,6 +4,7 @@
 mod agents;
 mod away;
 mod pods;
+mod symptoms;
 
 use anyhow::{Context as _, Result};
 use harness::flow::nothing_is_lost;
@@ -54,4 +55,6 @@ fn disturb(cluster: &mut Cluster, pods: &[LifePod], report: &mut Report) {
     look("agents are killed while pods come and go", &mut |cluster| agents::kill(cluster, KILLS));
     look("the API server is away for a minute", &mut |cluster| away::api_server(cluster, pods));
     look("kubelets and containerd restart", &mut |cluster| away::services(cluster));
+    look("what the table of symptoms says to look at", &mut |cluster| symptoms::agents(cluster));
+    look("the agents are taken away", &mut |cluster| symptoms::no_agents(cluster));
 }

@@ -1,5 +1,6 @@
 //! Each command of docs/kubernetes.md is run by a test, or marked as needing something that is not here.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -59,6 +60,14 @@ const RUN: [(&str, &str, &str); 12] = [
     ),
     ("podwire-agent run --kubernetes", "deploy/podwire.yaml", "- --kubernetes"),
 ];
+/// Commands of tables, and what the file that runs them has of each.
+const OF_TABLES: [(&str, &str); 4] = [
+    ("kubectl --namespace kube-system logs podwire-abcde --container doctor", "--container doctor"),
+    ("kubectl --namespace kube-system logs podwire-abcde --previous", "--previous"),
+    ("kubectl describe node", "describe node"),
+    ("kubectl describe pod", "describe pods"),
+];
+const SYMPTOMS: &str = "tests/kubernetes/src/life/symptoms.rs";
 /// What a command says.
 const SAID: [&str; 1] = ["3 nodes from the Kubernetes API"];
 
@@ -126,6 +135,21 @@ fn each_command_is_run_or_marked() -> Result<()> {
         ensure!(words.join(" ").contains(&what), "{path} no longer runs `{command}`");
     }
     ensure!(marked > 0, "nothing has the mark `{MARK}`");
+    Ok(())
+}
+
+#[test]
+fn each_command_of_a_table_is_run() -> Result<()> {
+    let text = fs::read_to_string(file("docs/kubernetes.md"))?;
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let found: BTreeSet<&str> = quoted.filter(|it| it.starts_with("kubectl ")).collect();
+    let known: BTreeSet<&str> = OF_TABLES.iter().map(|(command, _)| *command).collect();
+    ensure!(found == known, "the tables have {found:?}, the tests run {known:?}");
+    let source = fs::read_to_string(file(SYMPTOMS))?;
+    for (command, what) in OF_TABLES {
+        ensure!(source.contains(what), "{SYMPTOMS} no longer runs `{command}`");
+    }
     Ok(())
 }
 

@@ -37,7 +37,7 @@ const READY_TIME_MAX: Duration = Duration::from_secs(90);
 const CHURN: usize = 6;
 
 /// Agents that the API server knows: name, node, image, and whether each is Ready.
-fn agents(cluster: &Cluster) -> Result<Vec<(String, String, String, bool)>> {
+pub(super) fn agents(cluster: &Cluster) -> Result<Vec<(String, String, String, bool)>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let described = |pod: &Value| {
         let image = text(&pod["spec"]["containers"][0]["image"]);
@@ -52,7 +52,7 @@ fn agents(cluster: &Cluster) -> Result<Vec<(String, String, String, bool)>> {
 }
 
 /// Waits until each node has one agent, with this image, that is none of those of before.
-fn wait_for_agents(cluster: &Cluster, image: &str, before: &[String]) -> Result<()> {
+pub(super) fn wait_for_agents(cluster: &Cluster, image: &str, before: &[String]) -> Result<()> {
     wait_until("agents that are Ready", READY_TIME_MAX, || {
         let agents = agents(cluster)?;
         let is_new = |(name, _, with, ready): &(String, String, String, bool)| {
