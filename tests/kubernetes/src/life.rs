@@ -55,6 +55,7 @@ fn disturb(cluster: &mut Cluster, pods: &[LifePod], report: &mut Report) {
     look("agents are killed while pods come and go", &mut |cluster| agents::kill(cluster, KILLS));
     look("the API server is away for a minute", &mut |cluster| away::api_server(cluster, pods));
     look("kubelets and containerd restart", &mut |cluster| away::services(cluster));
-    look("what the table of symptoms says to look at", &mut |cluster| symptoms::agents(cluster));
-    look("the agents are taken away", &mut |cluster| symptoms::no_agents(cluster));
+    look("what people look at tells, and the agents are taken away", &mut |cluster| {
+        Ok(format!("{}; {}", symptoms::agents(cluster)?, symptoms::no_agents(cluster)?))
+    });
 }
