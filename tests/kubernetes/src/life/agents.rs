@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::pods::{scale, settle};
+use super::pods::{AT_ONCE, scale, settle};
 use crate::agent::{self, NAMESPACE};
 use crate::cluster::Cluster;
 use crate::kubectl::condition;
@@ -33,8 +33,6 @@ const OPTIONS: [&str; 4] = [
 const DOCTOR_LOGS: &str = "--namespace kube-system logs --selector app.kubernetes.io/name=podwire \
                            --container doctor --prefix --tail=-1";
 const READY_TIME_MAX: Duration = Duration::from_secs(90);
-/// Pods that come and go meanwhile.
-const CHURN: usize = 6;
 
 /// Agents that the API server knows: name, node, image, and whether each is Ready.
 pub(super) fn agents(cluster: &Cluster) -> Result<Vec<(String, String, String, bool)>> {
@@ -122,7 +120,7 @@ fn next_image(directory: &Path) -> Result<PathBuf> {
 /// Kills the agent of one node after the other, and its pod with it: containers that fail often wait.
 pub(super) fn kill(cluster: &Cluster, times: usize) -> Result<String> {
     for (number, node) in cluster.nodes.iter().cycle().take(times).enumerate() {
-        scale(cluster, if number % 2 == 0 { CHURN } else { 0 })?;
+        scale(cluster, if number % 2 == 0 { AT_ONCE } else { 0 })?;
         let agents = agents(cluster)?;
         let (name, _, image, _) =
             agents.iter().find(|(_, on, ..)| *on == node.name).context("no agent")?.clone();
@@ -132,8 +130,8 @@ pub(super) fn kill(cluster: &Cluster, times: usize) -> Result<String> {
         cluster.control.kubectl.run(&delete)?;
         wait_for_agents(cluster, &image, &[name])?;
     }
-    scale(cluster, CHURN)?;
-    settle(cluster, CHURN)?;
+    scale(cluster, AT_ONCE)?;
+    settle(cluster, AT_ONCE)?;
     scale(cluster, 0)?;
     settle(cluster, 0)?;
     Ok(format!("{times} times"))

@@ -8,7 +8,7 @@ use harness::wait::wait_until;
 use nix::sys::signal::Signal;
 
 use super::agents::{kill_process, metric};
-use super::pods::{self, LifePod, scale, settle};
+use super::pods::{self, AT_ONCE, LifePod, scale, settle};
 use crate::checks::own;
 use crate::cluster::Cluster;
 use crate::kubelet;
@@ -17,14 +17,13 @@ use crate::kubelet;
 const AWAY_SECONDS: f64 = 60.0;
 const AWAY_TIME_MAX: Duration = Duration::from_secs(120);
 const BACK_TIME_MAX: Duration = Duration::from_secs(120);
-const CHURN: usize = 6;
 /// The node that starts again.
 const SECOND: usize = 1;
 
 /// While pods come and go; an agent is killed meanwhile, and its next process has to know the nodes. Networks of pods
 /// are deleted and added meanwhile, too.
 pub(super) fn api_server(cluster: &mut Cluster, pods: &[LifePod]) -> Result<String> {
-    scale(cluster, CHURN)?;
+    scale(cluster, AT_ONCE)?;
     cluster.control.stop_api_server()?;
     let (first, others) = cluster.nodes.split_first().context("no node")?;
     kill_process(first)?;
@@ -46,7 +45,7 @@ pub(super) fn api_server(cluster: &mut Cluster, pods: &[LifePod]) -> Result<Stri
         ensure!(nodes == cluster.nodes.len() as f64, "{} knows {nodes} nodes", node.name);
     }
     cluster.control.start_api_server()?;
-    settle(cluster, CHURN)?;
+    settle(cluster, AT_ONCE)?;
     for node in &cluster.nodes {
         wait_until("an agent that hears the API server", BACK_TIME_MAX, || {
             ensure!(metric(node, "podwire_nodes_current")? == 1.0, "{} does not", node.name);
@@ -64,8 +63,8 @@ pub(super) fn api_server(cluster: &mut Cluster, pods: &[LifePod]) -> Result<Stri
 /// Kubelet and container runtime of every node, by a signal and by SIGKILL, with pods before and after.
 pub(super) fn services(cluster: &mut Cluster) -> Result<String> {
     let taints = cluster.plan.network.taints();
-    scale(cluster, CHURN)?;
-    settle(cluster, CHURN)?;
+    scale(cluster, AT_ONCE)?;
+    settle(cluster, AT_ONCE)?;
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         for node in &mut cluster.nodes {
             node.end("kubelet", signal)?;
@@ -75,10 +74,10 @@ pub(super) fn services(cluster: &mut Cluster) -> Result<String> {
         }
     }
     // What was changed while they were away is done by those of now.
-    scale(cluster, CHURN / 2)?;
-    settle(cluster, CHURN / 2)?;
-    scale(cluster, CHURN)?;
-    settle(cluster, CHURN)?;
+    scale(cluster, AT_ONCE / 2)?;
+    settle(cluster, AT_ONCE / 2)?;
+    scale(cluster, AT_ONCE)?;
+    settle(cluster, AT_ONCE)?;
     scale(cluster, 0)?;
     settle(cluster, 0)?;
     Ok("by SIGTERM and SIGKILL".to_owned())

@@ -25,6 +25,8 @@ pub(super) const FAR: &str = "far";
 pub(super) const AGAIN: &str = "again";
 /// The deployment whose pods come and go.
 const CHURN: &str = "churn";
+/// So many of them.
+pub(super) const AT_ONCE: usize = 6;
 const PODS_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A pod and its network.

@@ -6,11 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use harness::wait::wait_until;
 
 use super::agents::wait_for_agents;
-use super::pods::{self, scale, settle};
+use super::pods::{self, AT_ONCE, scale, settle};
 use crate::agent::{self, NAMESPACE};
 use crate::cluster::Cluster;
 
-const CHURN: usize = 6;
 /// An ADD waits 20 s for its agent.
 const TOLD_TIME_MAX: Duration = Duration::from_secs(90);
 const END_TIME_MAX: Duration = Duration::from_secs(60);
@@ -64,7 +63,7 @@ pub(super) fn no_agents(cluster: &Cluster) -> Result<String> {
         ensure!(agents.is_empty(), "{agents:?}");
         Ok(())
     })?;
-    scale(cluster, CHURN)?;
+    scale(cluster, AT_ONCE)?;
     // Of a single pod they are shown anyway.
     let describe = format!(
         "describe pods --namespace {} --selector app=churn --show-events=true",
@@ -80,7 +79,7 @@ pub(super) fn no_agents(cluster: &Cluster) -> Result<String> {
     nodes("null")?;
     told?;
     wait_for_agents(cluster, image, &[])?;
-    settle(cluster, CHURN)?;
+    settle(cluster, AT_ONCE)?;
     scale(cluster, 0)?;
     settle(cluster, 0)?;
     Ok("new pods say what is wrong, and start when agents are back".to_owned())
