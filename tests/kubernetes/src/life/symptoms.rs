@@ -58,24 +58,28 @@ pub(super) fn no_agents(cluster: &Cluster) -> Result<String> {
         kubectl.run(&patched)
     };
     nodes(r#""true""#)?;
-    wait_until("the end of the agents", END_TIME_MAX, || {
-        let agents = super::agents::agents(cluster)?;
-        ensure!(agents.is_empty(), "{agents:?}");
-        Ok(())
-    })?;
-    scale(cluster, AT_ONCE)?;
     // Of a single pod they are shown anyway.
     let describe = format!(
         "describe pods --namespace {} --selector app=churn --show-events=true",
         pods::NAMESPACE
     );
-    let told = wait_until("pods that say what is wrong", TOLD_TIME_MAX, || {
-        let described = kubectl.run(&describe)?;
-        TOLD.iter().try_for_each(|text| {
-            ensure!(described.contains(text), "{text} is not in {described}");
+    let see = || {
+        wait_until("the end of the agents", END_TIME_MAX, || {
+            let agents = super::agents::agents(cluster)?;
+            ensure!(agents.is_empty(), "{agents:?}");
             Ok(())
+        })?;
+        scale(cluster, AT_ONCE)?;
+        wait_until("pods that say what is wrong", TOLD_TIME_MAX, || {
+            let described = kubectl.run(&describe)?;
+            TOLD.iter().try_for_each(|text| {
+                ensure!(described.contains(text), "{text} is not in {described}");
+                Ok(())
+            })
         })
-    });
+    };
+    let told = see();
+    // Whatever was seen: later checks need agents.
     nodes("null")?;
     told?;
     wait_for_agents(cluster, image, &[])?;
