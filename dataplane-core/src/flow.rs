@@ -35,30 +35,39 @@ impl FlowKey {
     /// The place of the flow among [`FLOWS`].
     #[inline(always)]
     pub const fn slot(&self) -> usize {
-        self.hash() & (FLOWS - 1)
+        self.place_of(FLOWS)
     }
 
     /// The place of the look-ups among [`LOOK_UPS`].
     #[inline(always)]
     pub const fn slot_of_look_ups(&self) -> usize {
-        self.hash() & (LOOK_UPS - 1)
+        self.place_of(LOOK_UPS)
     }
 
+    /// Both addresses, so that no two flows of one pod, and not the two ways of one conversation, come to the same
+    /// place more often than by chance.
     #[inline(always)]
-    const fn hash(&self) -> usize {
-        // What differs between pods of one node is at the end of their addresses; the multiplication
-        // carries it to the top.
-        let [.., source] = self.source.to_words();
-        let [.., destination] = self.destination.to_words();
-        let both = source as u64 | ((destination as u64) << 32);
-        scattered(both)
+    const fn place_of(&self, places: usize) -> usize {
+        let (source, destination) = (folded(&self.source), folded(&self.destination));
+        scattered(source.wrapping_mul(OTHER).wrapping_add(destination), places)
     }
 }
 
-/// A byte that differs where the words do.
+/// Odd, so that no bit is lost; any but 1, so that source and destination count differently.
+const OTHER: u64 = 0xc2b2_ae3d_27d4_eb4f;
+
+/// An address in one word: its second half, which tells pods of a node apart, and above the number of a pod the first
+/// half, which tells nodes apart where each has a network of 64 bits (Kubernetes' default for IPv6).
 #[inline(always)]
-const fn scattered(words: u64) -> usize {
-    (words.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+const fn folded(ip: &Ip) -> u64 {
+    let [network, number] = ip.0;
+    u64::from_be(number) ^ (u64::from_be(network) << 16)
+}
+
+/// One of `places`, a power of two: the multiplication carries what differs to the top.
+#[inline(always)]
+const fn scattered(word: u64, places: usize) -> usize {
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> u64::BITS.wrapping_sub(places.ilog2())) as usize
 }
 
 impl LookUp {
@@ -100,8 +109,7 @@ impl NextHop {
     /// The place of a node's next hop among [`HOPS`].
     #[inline(always)]
     pub const fn slot(node: &Ip) -> usize {
-        let [.., a, b] = node.to_words();
-        scattered(a as u64 | ((b as u64) << 32)) & (HOPS - 1)
+        scattered(folded(node), HOPS)
     }
 
     /// Whether it leads to the node, and was asked for a moment before `now`, which counts ticks (`jiffies`).

@@ -1,6 +1,6 @@
 //! Which packets share a key, and for how long a next hop is remembered.
 
-use dataplane_core::abi::names::{FLOWS, HOPS};
+use dataplane_core::abi::names::{FLOWS, HOPS, LOOK_UPS};
 use dataplane_core::abi::{FlowKey, Mac, NextHop};
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::{Carried, Headers, carried, parse};
@@ -79,6 +79,46 @@ fn pods_of_a_node_have_places_of_their_own() {
     assert!(slots.len() > 45, "59 receivers share {} places", slots.len());
 }
 
+/// Pod `pod` of node `node`, in the networks that clusters give their nodes.
+const PODS: [fn(u8, u8) -> Ip; 4] = [
+    |node, pod| Ip::from_ipv4([10, 244, node, pod]),
+    |node, pod| Ip::from_bytes([0xfd, 0, 0, 0x10, 2, 0x44, 0, node, 0, 0, 0, 0, 0, 0, 0, pod]),
+    |node, pod| Ip::from_bytes([0xfd, 0, 0, 0x10, 2, 0x44, 0, 0, 0, 0, 0, node, 0, 0, 0, pod]),
+    |node, pod| Ip::from_bytes([0xfd, 0, 0, 0x10, 2, 0x44, 0, 0, 0, 0, 0, 0, 0, node, 0, pod]),
+];
+
+fn between(source: Ip, destination: Ip) -> FlowKey {
+    let headers = Headers { source, destination, ..headers(&tcp([10, 0, 0, 1], [10, 0, 0, 2])) };
+    FlowKey::of_look_ups(&headers, 7, 1)
+}
+
+#[test]
+fn the_two_ways_of_a_conversation_have_places_of_their_own() {
+    for (kind, pod) in PODS.iter().enumerate() {
+        let ends = (0..16).flat_map(|node| (2..18).map(move |number| (node, number)));
+        let (mut all, mut shared) = (0, 0);
+        for (node, number) in ends {
+            for other in node + 1..16 {
+                let (here, there) = (pod(node, number), pod(other, number));
+                let (out, back) = (between(here, there), between(there, here));
+                all += 1;
+                shared += usize::from(out.slot_of_look_ups() == back.slot_of_look_ups());
+            }
+        }
+        assert!(shared < 3 * all / LOOK_UPS, "networks {kind}: {shared} of {all} share a place");
+    }
+}
+
+#[test]
+fn pods_of_other_nodes_have_places_of_their_own() {
+    for (kind, pod) in PODS.iter().enumerate() {
+        let places = (2..=60).map(|node| between(pod(1, 2), pod(node, 2)).slot_of_look_ups());
+        let places: BTreeSet<usize> = places.collect();
+        assert!(places.iter().all(|place| *place < LOOK_UPS));
+        assert!(places.len() > 38, "networks {kind}: 59 receivers share {} places", places.len());
+    }
+}
+
 /// Asked for at tick 1000, of an interface with an MTU of 1500.
 fn hop(node: Ip) -> NextHop {
     NextHop {
@@ -113,7 +153,9 @@ fn next_hops_of_neighbours_have_places_of_their_own() {
     let v4 = (1..=60).map(|node| Ip::from_ipv4([192, 0, 2, node]));
     let v6 = (1..=60)
         .map(|node| Ip::from_bytes([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, node]));
-    for nodes in [v4.collect::<Vec<_>>(), v6.collect()] {
+    let networks = (1..=60)
+        .map(|node| Ip::from_bytes([0x20, 1, 0xd, 0xb8, 0, 0, 0, node, 0, 0, 0, 0, 0, 0, 0, 1]));
+    for nodes in [v4.collect::<Vec<_>>(), v6.collect(), networks.collect()] {
         let slots: BTreeSet<usize> = nodes.iter().map(NextHop::slot).collect();
         assert!(slots.iter().all(|slot| *slot < HOPS));
         assert!(slots.len() > 45, "60 nodes share {} places", slots.len());
