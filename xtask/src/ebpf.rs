@@ -1,5 +1,6 @@
 //! Builds the BPF object, when its sources changed, and reports what is in it.
 
+mod names;
 mod object_file;
 mod stamp;
 pub(crate) mod toolchain;
@@ -82,6 +83,7 @@ fn settings(toolchain: &Toolchain, options: &Options) -> Vec<String> {
     settings.push(toolchain.version.clone());
     settings.push(format!("bpf-linker {}", set_up::bpf_linker_version()));
     settings.push(format!("debug-log {}", options.debug_log));
+    settings.push(names::WRAPPER.to_owned());
     settings
 }
 
@@ -102,6 +104,7 @@ fn compile(toolchain: &Toolchain, options: &Options) -> Result<PathBuf> {
         .args(["--bin", "podwire", "--target-dir"])
         .arg(&build)
         .env(build::RUSTFLAGS, flags.join(build::SEPARATOR));
+    names::by_crate(&mut cargo, &paths::bpf())?;
     if options.debug_log {
         cargo.args(["--features", "debug-log"]);
     }
