@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use harness::wait::wait_until;
 
 use self::client::Party;
 use crate::cluster::Cluster;
@@ -25,6 +26,9 @@ use crate::view::View;
 
 /// Namespace of all pods of the checks.
 const NAMESPACE: &str = "podwire-e2e";
+/// Label of that namespace.
+const MADE_BY: &str = "app.kubernetes.io/managed-by";
+const END_TIME_MAX: Duration = Duration::from_secs(120);
 const PODS_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Makes pods, looks at them, removes them.
@@ -62,6 +66,29 @@ pub(crate) fn pods(view: &View<'_>, report: &mut Report) {
         services::run(view, &parties, report);
         tools::run(view, report);
     }
+}
+
+/// Removes what a run that was killed left.
+///
+/// # Errors
+/// When it does not end, or the namespace is somebody else's.
+pub(crate) fn clear(kubectl: &Kubectl) -> Result<String> {
+    let there = |more: &str| {
+        kubectl.run(&format!("get namespaces {more} --ignore-not-found --output name"))
+    };
+    if there(NAMESPACE)?.is_empty() {
+        return Ok("nothing".to_owned());
+    }
+    let ours = format!("--selector {MADE_BY}={NAMESPACE}");
+    ensure!(
+        there(&ours)?.contains(NAMESPACE),
+        "the namespace {NAMESPACE} is there and has no label {MADE_BY}={NAMESPACE}: delete it if nobody needs it"
+    );
+    delete(kubectl)?;
+    wait_until("the end of the namespace", END_TIME_MAX, || {
+        ensure!(there(NAMESPACE)?.is_empty(), "{NAMESPACE} is still there");
+        Ok("its namespace".to_owned())
+    })
 }
 
 /// Has all of them deleted.

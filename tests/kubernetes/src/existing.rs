@@ -43,6 +43,9 @@ pub(crate) fn run(
     // The checks only ask whose addresses backends see, which is the same in all modes.
     let network = Network::Podwire(Mode::Direct);
     let view = View { kubectl: &kubectl, members: &members, network, world: None };
+    if !report.check("nothing stays of a run that was killed", || checks::clear(&kubectl)) {
+        return Ok(());
+    }
     checks::shipped(&kubectl, report);
     checks::pods(&view, report);
     report.check("pods deleted: no agent knows of them", || {

@@ -11,13 +11,15 @@ use tests::{binaries, command};
 
 use super::objects::VERSION;
 
-/// What is packed in place of binaries, and where; it is removed in the end.
+/// What is packed in place of binaries, and where; it is removed in the end, or by the next run if this one is killed.
 pub(super) struct Work(pub(super) PathBuf);
 
 impl Work {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let work =
-            Self(std::env::temp_dir().join(format!("podwire-{name}-{}", std::process::id())));
+        let work = Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{name}")));
+        if work.0.exists() {
+            fs::remove_dir_all(&work.0)?;
+        }
         for directory in ["built", "home"] {
             fs::create_dir_all(work.0.join(directory))?;
         }

@@ -56,7 +56,7 @@ fn stock_bpftool_prints_field_names() {
 #[test]
 fn stock_libbpf_can_open_the_object() {
     let directory = format!("/sys/fs/bpf/pwtest-{}", std::process::id());
-    let file = std::env::temp_dir().join(format!("pwtest-{}.o", std::process::id()));
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("stock-libbpf.o");
     std::fs::write(&file, object()).expect("a copy of the object");
     let output = Command::new("bpftool")
         .args(["prog", "loadall", &file.display().to_string(), &directory, "type", "classifier"])

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::NAMESPACE;
+use super::{MADE_BY, NAMESPACE};
 use crate::images;
 use crate::view::View;
 
@@ -27,7 +27,7 @@ pub(super) fn all(view: &View<'_>) -> Result<Vec<Value>> {
     let mut objects = vec![json!({
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": NAMESPACE},
+        "metadata": {"name": NAMESPACE, "labels": {MADE_BY: NAMESPACE}},
     })];
     for (number, member) in members.iter().enumerate() {
         let n = number + 1;
