@@ -15,6 +15,8 @@ const UDP_BYTES: usize = 22;
 
 /// In place of a program: the kernel's part of a packet to another node, barely.
 pub(super) const ROUTE: &str = "bpf_fib_lookup";
+/// Likewise of a packet through VXLAN.
+pub(super) const ROOM: &str = "bpf_skb_adjust_room";
 
 /// How often a program can be run on a packet and see the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +42,26 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// Whether its program is one of the agent's.
+    fn is_ours(&self) -> bool {
+        is_ours(self.program)
+    }
+
     /// Runs per call in a manner; none where it means nothing.
     pub(super) fn runs(&self, manner: Manner) -> Option<u32> {
         match (manner, self.again) {
-            (Manner::First, _) if self.program == ROUTE => None,
+            (Manner::First, _) if !self.is_ours() => None,
             (Manner::Alone | Manner::First, _) => Some(1),
             (Manner::InARow, Again::Forever) => Some(10_000),
             (Manner::InARow, Again::WhileHopsLast) => Some(250),
             (Manner::InARow, Again::Never) => None,
         }
     }
+}
+
+/// Whether a program is one of the agent's.
+pub(super) fn is_ours(program: &str) -> bool {
+    names::PROGRAMS.contains(&program)
 }
 
 /// A device, and the MAC that packets on it are sent to.
@@ -91,21 +103,31 @@ struct Way<'a> {
 
 /// All kinds.
 pub(super) fn all(ground: &Ground) -> Vec<Case> {
-    ways(ground).iter().flat_map(cases).chain(look_ups(ground)).collect()
+    let ours = ways(ground);
+    ours.iter().flat_map(cases).chain(look_ups(ground)).chain([encapsulation(ground)]).collect()
 }
 
 /// Any packet, with a program that does nothing but look up the way to the other node.
 fn look_ups(ground: &Ground) -> [Case; 2] {
-    ["IPv4", "IPv6"].map(|traffic| Case {
-        program: ROUTE,
+    ["IPv4", "IPv6"].map(|traffic| barely(ground, ROUTE, traffic, Again::Forever))
+}
+
+/// Any packet, with a program that does nothing but put headers in front of it.
+fn encapsulation(ground: &Ground) -> Case {
+    barely(ground, ROOM, "IPv4", Again::Never)
+}
+
+fn barely(ground: &Ground, program: &'static str, traffic: &'static str, again: Again) -> Case {
+    Case {
+        program,
         what: "to another node",
         traffic,
         counter: None,
         action: 0,
-        again: Again::Forever,
+        again,
         ifindex: ground.host.ifindex,
         packet: tcp(&ground.gateway[0].to_string(), &ground.direct[0].to_string(), HOPS),
-    })
+    }
 }
 
 fn ways(ground: &Ground) -> Vec<Way<'_>> {

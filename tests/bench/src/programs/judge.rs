@@ -3,7 +3,7 @@
 use tests::ratio::{Outcome, Ratio};
 use tests::report::Verdict;
 
-use super::case::ROUTE;
+use super::case::is_ours;
 use super::{Figure, Manner};
 
 /// Nanoseconds per packet of a known flow.
@@ -27,7 +27,7 @@ pub(super) fn verdicts(figures: &[Figure]) -> Vec<Verdict> {
 }
 
 fn is_judged(figure: &Figure, figures: &[Figure]) -> bool {
-    if figure.program == ROUTE {
+    if !is_ours(figure.program) {
         return false;
     }
     let of_way = |other: &&Figure| (other.program, other.what) == (figure.program, figure.what);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tests::ratio::median;
 use tests::report::{Verdict, section, spread, table};
 
-use super::case::ROUTE;
+use super::case::{ROOM, ROUTE};
 use super::{Figure, Manner, Size};
 use crate::common;
 
@@ -44,6 +44,7 @@ pub(super) fn table_of(figures: &[Figure]) {
     println!(
         "{ROUTE}: the look-up of the way to a node, which is the kernel's part of packets to other nodes"
     );
+    println!("{ROOM}: room for outer headers, and headers in it: the kernel's part of VXLAN");
 }
 
 /// All figures.

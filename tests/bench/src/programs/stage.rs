@@ -13,8 +13,8 @@ use tests::fabric::{Layout, WORLD};
 use tests::node::Node;
 use tests::pod::Pod;
 
-use super::case::{self, Case, Device, Ground, ROUTE};
-use super::yardstick::{Arrival, Empty, route_look_up};
+use super::case::{self, Case, Device, Ground, ROOM, ROUTE};
+use super::yardstick::{Arrival, Empty, encapsulation, route_look_up};
 
 /// The second node is behind a router, so that packets to it are tunnelled; the third is on the link.
 const LAYOUT: Layout = Layout::Routed { middle_mtu: 1500 };
@@ -31,6 +31,7 @@ pub(super) struct Stage {
     arrival: Arrival,
     /// To the other node on the link, by IPv4 and by IPv6.
     routes: [OwnedFd; 2],
+    encapsulation: OwnedFd,
     _pods: [Pod; 2],
     pub(super) cluster: Cluster,
 }
@@ -61,7 +62,8 @@ impl Stage {
             route_look_up(config.host_ifindex, from, to)
         };
         let routes = [route(0)?, route(1)?];
-        Ok(Self { cases, programs, empty, arrival, routes, _pods: pods, cluster })
+        let encapsulation = encapsulation()?;
+        Ok(Self { cases, programs, empty, arrival, routes, encapsulation, _pods: pods, cluster })
     }
 
     /// What to run for a kind of packet, and what to subtract.
@@ -76,6 +78,9 @@ impl Stage {
             let [ipv4, ipv6] = &self.routes;
             let route = if case.traffic == "IPv4" { ipv4 } else { ipv6 };
             return Ok([route.as_fd(), self.empty.program()]);
+        }
+        if case.program == ROOM {
+            return Ok([self.encapsulation.as_fd(), self.empty.program()]);
         }
         Ok([program(&self.programs, case.program)?, self.empty.program()])
     }

@@ -1,5 +1,5 @@
-//! The programs that a program is compared with: an empty one, one that gives packets tunnel metadata first, and one
-//! that does nothing but ask the kernel for a route.
+//! The programs that a program is compared with: an empty one, one that gives packets tunnel metadata first, and two
+//! that do nothing but ask the kernel for a route, and for room in front of a packet.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -8,8 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use tests::bpf::{Instruction, instruction, load, program_array};
 
 /// Numbers of helpers (linux/bpf.h).
+const SKB_STORE_BYTES: i32 = 9;
 const TAIL_CALL: i32 = 12;
 const SET_TUNNEL_KEY: i32 = 21;
+const SKB_ADJUST_ROOM: i32 = 50;
 const FIB_LOOKUP: i32 = 69;
 
 /// `bpf_tunnel_key` (linux/bpf.h): its size, and where the fields are that are set.
@@ -25,6 +27,16 @@ const FIB_DESTINATION_AT: i16 = 32;
 /// Address families of the socket interface.
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
+
+/// Ethernet, IPv4, UDP and VXLAN headers (RFC 7348), and what the stack takes for them.
+const OUTER_LEN: i32 = 50;
+const OUTER_ROOM: i16 = 52;
+/// `BPF_ADJ_ROOM_MAC` (linux/bpf.h): behind the Ethernet header that is there.
+const ROOM_MAC: i32 = 1;
+/// `BPF_F_ADJ_ROOM_FIXED_GSO`, `_ENCAP_L3_IPV4`, `_ENCAP_L4_UDP` and `_ENCAP_L2_ETH`; 14 bytes of inner Ethernet.
+const LAYERS: [i32; 2] = [0b101_0011, 14 << 24];
+/// `BPF_F_RECOMPUTE_CSUM`.
+const RECOMPUTE_CSUM: i32 = 1;
 
 /// A program that does nothing.
 pub(super) struct Empty(OwnedFd);
@@ -111,6 +123,37 @@ pub(super) fn route_look_up(ifindex: u32, from: IpAddr, to: IpAddr) -> Result<Ow
         instruction(0x95, 0, 0, 0, 0), // exit with its answer
     ]);
     load(&all).context("load the look-up of a route")
+}
+
+/// A program that puts the headers of VXLAN over IPv4 in front of a packet, all zero, and returns 0.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(super) fn encapsulation() -> Result<OwnedFd> {
+    let [low, high] = LAYERS;
+    let mut all = vec![
+        instruction(0xbf, 6, 1, 0, 0),         // r6 = context
+        instruction(0xb7, 2, 0, 0, OUTER_LEN), // r2 = room
+        instruction(0xb7, 3, 0, 0, ROOM_MAC),
+        instruction(0x18, 4, 0, 0, low), // r4 = the layers,
+        instruction(0, 0, 0, 0, high),   // in two halves
+        instruction(0x85, 0, 0, 0, SKB_ADJUST_ROOM),
+        instruction(0x55, 0, 0, 0, 0), // to the exit where that failed
+    ];
+    let failed = all.len() - 1;
+    all.extend(on_the_stack(OUTER_ROOM, &[]));
+    all.extend([
+        instruction(0xbf, 3, 2, 0, 0),         // r3 = headers
+        instruction(0xbf, 1, 6, 0, 0),         // r1 = context
+        instruction(0xb7, 2, 0, 0, 0),         // r2 = offset
+        instruction(0xb7, 4, 0, 0, OUTER_LEN), // r4 = length
+        instruction(0xb7, 5, 0, 0, RECOMPUTE_CSUM),
+        instruction(0x85, 0, 0, 0, SKB_STORE_BYTES),
+        instruction(0x95, 0, 0, 0, 0), // exit with its answer
+    ]);
+    let to_exit = i16::try_from(all.len() - 2 - failed)?;
+    all[failed] = instruction(0x55, 0, 0, to_exit, 0);
+    load(&all).context("load the encapsulation")
 }
 
 /// Makes a structure of words at the end of the stack, zero but for those given, and leaves its address in r2.
