@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,8 +25,11 @@ pub(super) struct Plugin {
     source: PathBuf,
     directory: PathBuf,
     /// The file of this version, once it is in its place.
-    version: Option<String>,
+    version: Option<(String, State)>,
 }
+
+/// A file, and when it changed last: number and time of its inode, which nobody writes to without another time.
+type State = (u64, i64, i64);
 
 impl Plugin {
     pub(super) fn beside_this_program(directory: PathBuf) -> Result<Self, InstallError> {
@@ -48,7 +51,7 @@ impl Plugin {
 
     /// Puts it in its place, if it is not there. Whoever starts it meanwhile finds this version or the one before.
     pub(super) async fn put(&mut self) -> Result<(), InstallError> {
-        if self.version.as_ref().is_some_and(|version| self.is_linked(version)) {
+        if self.version.as_ref().is_some_and(|(version, state)| self.is_whole(version, *state)) {
             return Ok(());
         }
         let again = self.version.is_some();
@@ -59,19 +62,22 @@ impl Plugin {
             remedy: "make it a directory of the host that can be written and run programs, or correct --cni-bin-dir",
         })?;
         if again {
-            tracing::warn!(directory = %self.directory.display(), "the plugin was removed: put back");
+            tracing::warn!(directory = %self.directory.display(), "the plugin was removed or changed: whole again");
         } else {
             tracing::info!(directory = %self.directory.display(), version, "the plugin is in its place");
         }
-        self.version = Some(version);
+        self.version = self.state(&version).map(|state| (version, state));
         Ok(())
     }
 
-    fn is_linked(&self, version: &str) -> bool {
+    fn is_whole(&self, version: &str, state: State) -> bool {
         let link = fs::read_link(self.directory.join(NAME));
-        link.is_ok_and(|to| to == Path::new(version))
-            && fs::metadata(self.directory.join(version))
-                .is_ok_and(|file| file.permissions().mode() & MODE == MODE && file.len() > 0)
+        link.is_ok_and(|to| to == Path::new(version)) && self.state(version) == Some(state)
+    }
+
+    fn state(&self, version: &str) -> Option<State> {
+        let file = fs::metadata(self.directory.join(version)).ok()?;
+        Some((file.ino(), file.ctime(), file.ctime_nsec()))
     }
 
     async fn put_version(&self) -> io::Result<String> {
@@ -199,6 +205,11 @@ mod tests {
             |at: &Path| fs::remove_file(at).unwrap(),
             |at: &Path| fs::remove_file(fs::canonicalize(at).unwrap()).unwrap(),
             |at: &Path| fs::write(fs::canonicalize(at).unwrap(), "").unwrap(),
+            |at: &Path| {
+                let file = fs::canonicalize(at).unwrap();
+                let text = fs::read_to_string(&file).unwrap();
+                fs::write(file, text.replace("[\"a\"]", "[\"b\"]")).unwrap();
+            },
             |at: &Path| {
                 let file = fs::canonicalize(at).unwrap();
                 fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
