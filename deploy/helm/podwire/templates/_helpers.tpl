@@ -82,9 +82,9 @@ securityContext:
   mountPath: /sys/fs/bpf
 - name: sysctls
   mountPath: /host/proc/sys/net
-- name: plugins
+- name: plugins # the plugin is put there; portmap is asked which versions it knows
   mountPath: {{ .Values.cni.binDir }}
-- name: configurations
+- name: configurations # the network configuration is put there; whose comes first is looked at
   mountPath: {{ .Values.cni.confDir }}
 {{- end }}
 
