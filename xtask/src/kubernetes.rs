@@ -1,4 +1,5 @@
-//! Builds Kubernetes, its test suite, CoreDNS and containerd 2, each when its version or its flags changed.
+//! Builds Kubernetes, its test suite, CoreDNS, containerd 2, and what is as new as that: etcd, and the CNI project's
+//! `portmap`. Each when its version or its flags changed.
 
 use std::{
     env, fs,
@@ -25,7 +26,7 @@ const fn program(file: &'static str, module: &'static str, package: &'static str
 }
 
 /// All programs. The first pays for what it shares with those behind it.
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 15] = [
     program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     program(
         "kube-controller-manager",
@@ -51,6 +52,12 @@ const PROGRAMS: [Program; 13] = [
         "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
     ),
     program("containerd/ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
+    program("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+    program(
+        "cni/portmap",
+        "plugins",
+        "github.com/containernetworking/plugins/plugins/meta/portmap",
+    ),
 ];
 
 const KUBERNETES: &str = "k8s.io/kubernetes";

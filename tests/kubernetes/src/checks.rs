@@ -20,6 +20,7 @@ use harness::wait::wait_until;
 use self::client::Party;
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
+use crate::life::agents;
 use crate::network::Network;
 use crate::report::Report;
 use crate::view::View;
@@ -38,6 +39,7 @@ pub(crate) fn run(cluster: &Cluster, report: &mut Report) -> Result<()> {
     if cluster.plan.network != Network::Bridge {
         report.check("agents look after their node's object", || own::look(cluster));
         rights::run(cluster, report);
+        report.check("status and doctor in the agents' pods", || agents::ask(cluster));
     }
     let before = cluster.kept().context("before the first pod")?;
     let world = client::serve_world(&cluster.fabric)?;

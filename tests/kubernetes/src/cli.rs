@@ -70,7 +70,9 @@ enum Encapsulation {
     Direct,
     /// Inside VXLAN
     Vxlan,
-    /// One after the other
+    /// The manifest as it is shipped, by which each agent chooses: plain here
+    Auto,
+    /// Plain, then inside VXLAN; one after the other
     Both,
 }
 
@@ -79,6 +81,7 @@ impl Encapsulation {
         match self {
             Self::Direct => vec![Mode::Direct],
             Self::Vxlan => vec![Mode::Vxlan],
+            Self::Auto => vec![Mode::Auto],
             Self::Both => Mode::ALL.to_vec(),
         }
     }
@@ -104,16 +107,19 @@ impl Options {
     fn whole(&self) -> Vec<Turn> {
         use Containerd::{Distribution, Two};
         use proxy::Mode::{Iptables, Nftables};
+        let ours = Network::Podwire;
         let turns = [
-            (Mode::Direct, Distribution, Nftables, "conformance", true),
-            (Mode::Vxlan, Distribution, Nftables, "conformance", true),
-            (Mode::Vxlan, Two, Nftables, "conformance", false),
-            (Mode::Direct, Distribution, Iptables, "services", false),
+            (ours(Mode::Direct), Distribution, Nftables, Some("conformance"), true),
+            (ours(Mode::Vxlan), Distribution, Nftables, Some("conformance"), true),
+            (ours(Mode::Auto), Two, Nftables, Some("conformance"), true),
+            (ours(Mode::Vxlan), Two, Nftables, None, false),
+            (ours(Mode::Direct), Distribution, Iptables, Some("services"), false),
+            (ours(Mode::Vxlan), Distribution, Iptables, None, false),
+            (Network::Bridge, Distribution, Nftables, Some(suite::SKIPPED), false),
         ];
-        let turn = |(mode, containerd, proxy, set, is_disturbed): (_, _, _, &str, _)| Turn {
-            plan: Plan { containerd, proxy, ..self.plan(Network::Podwire(mode)) },
-            suites: vec![set.to_owned()],
-            is_disturbed,
+        let turn = |(network, containerd, proxy, set, is_disturbed): (_, _, _, Option<&str>, _)| {
+            let plan = Plan { containerd, proxy, ..self.plan(network) };
+            Turn { plan, suites: set.map(str::to_owned).into_iter().collect(), is_disturbed }
         };
         turns.into_iter().map(turn).collect()
     }
@@ -278,8 +284,16 @@ mod tests {
     #[test]
     fn without_options_everything_is_tried() {
         let names: Vec<String> = turns(&[]).into_iter().map(|(name, ..)| name).collect();
-        for part in ["direct", "vxlan", "containerd 1", "containerd 2", "nftables", "iptables"] {
-            assert!(names.iter().any(|name| name.contains(part)), "{part} in {names:?}");
+        let beside = ["containerd 1, kube-proxy nftables", "containerd 2", "kube-proxy iptables"];
+        for (mode, rest) in
+            ["direct", "vxlan"].iter().flat_map(|mode| beside.map(|rest| (mode, rest)))
+        {
+            // Without a word of the user the nodes here choose `direct`.
+            let is_so = |name: &String| {
+                (name.contains(mode) || (*mode == "direct" && name.contains("auto")))
+                    && name.contains(rest)
+            };
+            assert!(names.iter().any(is_so), "{mode} with {rest} in {names:?}");
         }
         for mode in ["direct", "vxlan"] {
             let is_disturbed = |(name, sets, disturbed): &(String, _, _)| {

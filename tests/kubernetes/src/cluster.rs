@@ -263,7 +263,7 @@ fn start_beside(
             .map(|node| scope.spawn(|| plan.containerd.import(node, archives)))
             .collect();
         // On this thread: its services end with it.
-        let control = Control::start(run, fabric);
+        let control = Control::start(run, fabric, plan.containerd);
         for import in imports {
             import.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }

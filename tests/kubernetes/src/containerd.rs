@@ -1,4 +1,4 @@
-//! The container runtime of a node.
+//! The container runtime of a node, and what is as new as it is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// Which containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Containerd {
-    /// The distribution's, 1.6
+    /// The distribution's, 1.6, with the distribution's etcd and plugins
     #[value(name = "1")]
     Distribution,
-    /// Built, 2: it asks the plugin for its STATUS
+    /// Built, 2, with etcd that streams lists, and a portmap with which it asks the plugins for their STATUS
     #[value(name = "2")]
     Two,
 }
@@ -27,6 +27,9 @@ pub(crate) enum Containerd {
 impl Containerd {
     /// Starts it on a node, and waits until it answers.
     pub(crate) fn start(self, node: &mut Node) -> Result<()> {
+        if self == Self::Two {
+            node.give_plugin(&programs::built("cni/portmap")?)?;
+        }
         let file = node.file("containerd.toml");
         fs::write(&file, self.configuration())?;
         // It looks for its shim on the path, where that of another version may be.
@@ -52,12 +55,17 @@ impl Containerd {
         Ok(())
     }
 
-    /// The newest version of CNI's specification that it knows.
-    pub(crate) fn cni_version(self) -> &'static str {
+    /// The etcd beside it.
+    pub(crate) fn etcd(self) -> Result<PathBuf> {
         match self {
-            Self::Distribution => "1.0.0",
-            Self::Two => "1.1.0",
+            Self::Distribution => programs::installed("etcd"),
+            Self::Two => programs::built("etcd"),
         }
+    }
+
+    /// Whether it asks plugins for their STATUS, and its API server streams lists.
+    pub(crate) fn is_newest(self) -> bool {
+        self == Self::Two
     }
 
     /// Its client.

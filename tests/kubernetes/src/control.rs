@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::addresses::{CONTROL, SERVICE_CIDRS};
 use crate::certificates::Certificates;
+use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
 use crate::programs;
 
@@ -46,7 +47,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// Starts it and waits until the API server is ready.
-    pub(crate) fn start(run: &Run, fabric: &Fabric) -> Result<Self> {
+    pub(crate) fn start(run: &Run, fabric: &Fabric, containerd: Containerd) -> Result<Self> {
         let namespace = Namespace::new(&format!("{}-control", run.name()), run.is_kept())?;
         fabric.plug("control", &namespace, 1)?;
         let [ipv4, ipv6] = CONTROL;
@@ -63,7 +64,7 @@ impl Control {
         let keep = run.is_kept();
         let services = Vec::new();
         let mut control = Self { services, namespace, directory, certificates, kubectl, keep };
-        control.start_etcd()?;
+        control.start_etcd(containerd.etcd()?)?;
         control.start_api_server()?;
         control.start_controllers()?;
         Ok(control)
@@ -80,12 +81,12 @@ impl Control {
         Ok(())
     }
 
-    fn start_etcd(&mut self) -> Result<()> {
+    fn start_etcd(&mut self, program: PathBuf) -> Result<()> {
         let data = self.directory.join("etcd");
         let data = format!("--data-dir={}", data.display());
         // A crash of the machine ends the cluster anyway.
         let etcd = ["--unsafe-no-fsync", "--logger=zap", "--log-level=warn", &data];
-        self.spawn("etcd", programs::installed("etcd")?, &etcd.map(OsString::from))
+        self.spawn("etcd", program, &etcd.map(OsString::from))
     }
 
     /// Starts the API server, and waits until it is ready.

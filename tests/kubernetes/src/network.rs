@@ -18,6 +18,8 @@ use crate::node::{NETWORKS, Node};
 
 /// Of the agent.
 pub(crate) const TAINT: &str = "podwire.dev/agent-not-ready";
+/// The newest version of CNI's specification that the distribution's plugins know.
+const BRIDGE_VERSION: &str = "1.0.0";
 /// Of somebody else.
 pub(crate) const OTHER_TAINT: &str = "example.com/stays";
 
@@ -84,7 +86,7 @@ impl Network {
             let own = members.iter().find(|member| member.name == node.name);
             let own = own.with_context(|| format!("{} is no member", node.name))?;
             let plugin = bridge::install(node, own, members)?;
-            configure(node, &plugin, containerd.cni_version())?;
+            configure(node, &plugin)?;
         }
         Ok(())
     }
@@ -121,9 +123,9 @@ impl Network {
 
 /// Writes the configuration, complete from its first moment on. containerd 1.6 does not notice files that
 /// are moved there from another directory.
-fn configure(node: &Node, plugin: &Value, version: &str) -> Result<()> {
+fn configure(node: &Node, plugin: &Value) -> Result<()> {
     let list = json!({
-        "cniVersion": version,
+        "cniVersion": BRIDGE_VERSION,
         "name": "pods",
         "plugins": [plugin, {"type": "portmap", "capabilities": {"portMappings": true}}],
     });

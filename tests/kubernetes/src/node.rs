@@ -123,6 +123,14 @@ impl Node {
         Ok(node)
     }
 
+    /// Puts a plugin in the place of the distribution's, as a file that containers see, too.
+    pub(crate) fn give_plugin(&self, program: &Path) -> Result<()> {
+        let place = self.inside(PLUGINS).join(program.file_name().context("a plugin")?);
+        fs::remove_file(&place).with_context(|| place.display().to_string())?;
+        fs::copy(program, &place).with_context(|| place.display().to_string())?;
+        Ok(())
+    }
+
     /// A path on the node, as the machine reaches it.
     pub(crate) fn inside(&self, path: &str) -> PathBuf {
         Path::new(&format!("/proc/{}/root", self.enclosure.first())).join(path)

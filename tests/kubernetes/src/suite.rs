@@ -15,7 +15,7 @@ use crate::programs;
 /// What is run and what is not.
 const FILE: &str = include_str!("../suite.toml");
 /// The set of what all others leave out.
-const SKIPPED: &str = "skipped";
+pub(crate) const SKIPPED: &str = "skipped";
 /// No set takes longer, in minutes.
 const MINUTES_MAX: u32 = 30;
 
@@ -34,6 +34,9 @@ struct Suite {
 struct Set {
     what: String,
     focus: String,
+    /// How many there are, where that is known: fewer would go unnoticed.
+    #[serde(default)]
+    count: Option<u32>,
 }
 
 /// Specifications that are not run.
@@ -59,6 +62,7 @@ impl Skip {
 /// What became of specifications.
 struct Ran {
     summary: String,
+    count: u32,
     is_good: bool,
     log: PathBuf,
 }
@@ -99,6 +103,13 @@ impl Runner<'_> {
         }
         let ran = self.run_one(name, &set.focus, &suite.skip)?;
         ensure!(ran.is_good, "{}; see {}", ran.summary, ran.log.display());
+        let all = set.count.is_none_or(|count| ran.count == count);
+        ensure!(
+            all,
+            "{}, and the set has {:?}: tests/kubernetes/suite.toml",
+            ran.summary,
+            set.count
+        );
         Ok(ran.summary)
     }
 
@@ -142,9 +153,9 @@ impl Runner<'_> {
         let status = child.wait()?;
         let summary = summary.join(" ");
         let ran = summary.strip_prefix("Ran ").and_then(|rest| rest.split(' ').next());
-        let is_some = ran.is_some_and(|count| count != "0");
-        ensure!(is_some, "nothing was run: {summary} ({status}); {}", log.display());
-        Ok(Ran { summary, is_good: status.success(), log })
+        let count = ran.and_then(|count| count.parse().ok()).unwrap_or(0);
+        ensure!(count > 0, "nothing was run: {summary} ({status}); {}", log.display());
+        Ok(Ran { summary, count, is_good: status.success(), log })
     }
 
     fn command(&self, focus: &str, skips: &[Skip]) -> Result<Command> {

@@ -63,13 +63,15 @@ pub(super) fn wait_for_agents(cluster: &Cluster, image: &str, before: &[String])
 }
 
 /// What a person asks an agent in its pod, as docs/kubernetes.md has it.
-pub(super) fn ask(cluster: &Cluster) -> Result<String> {
+pub(crate) fn ask(cluster: &Cluster) -> Result<String> {
     let mut lines = 0;
     for (name, ..) in agents(cluster)? {
         let ask = |words: &[&str]| cluster.control.kubectl.exec(NAMESPACE, &name, words);
         let status = ask(&["/podwire-agent", "status"])?;
         ensure!(status.contains("the data plane is as it should be"), "{status}");
         let found = ask(&[&["/podwire-agent", "doctor"], &OPTIONS[..]].concat())?;
+        let services = format!("kube-proxy, in {} mode", cluster.plan.proxy.name());
+        ensure!(found.contains(&services), "{services} is not in {found}");
         lines += found.lines().count();
     }
     let logs = cluster.control.kubectl.run(DOCTOR_LOGS)?;

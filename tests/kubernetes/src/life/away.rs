@@ -86,6 +86,7 @@ pub(super) fn services(cluster: &mut Cluster) -> Result<String> {
 /// The object of the second node is deleted, with its pods and its pod networks, and the kubelet makes it anew.
 pub(super) fn node_object(cluster: &mut Cluster) -> Result<String> {
     let name = cluster.nodes[SECOND].name.clone();
+    let before = cluster.members[SECOND].pod_cidrs.clone();
     let all = cluster.nodes.len() as f64;
     cluster.control.kubectl.run(&format!("delete node {name}"))?;
     known(cluster, all - 1.0)?;
@@ -98,7 +99,9 @@ pub(super) fn node_object(cluster: &mut Cluster) -> Result<String> {
     cluster.learn_members()?;
     reach_each_other(&pods::start(cluster)?.iter().collect::<Vec<_>>())?;
     pods::remove(cluster)?;
-    Ok(format!("{name} has {}", cluster.members[SECOND].pod_cidrs.join(", ")))
+    let now = &cluster.members[SECOND].pod_cidrs;
+    ensure!(now.iter().all(|cidr| !before.contains(cidr)), "{name} has {now:?} as before");
+    Ok(format!("{name} had {}, and has {}", before.join(", "), now.join(", ")))
 }
 
 /// Waits until the first node's agent knows as many nodes.

@@ -13,6 +13,8 @@ use crate::cluster::Cluster;
 /// An ADD waits 20 s for its agent.
 const TOLD_TIME_MAX: Duration = Duration::from_secs(90);
 const END_TIME_MAX: Duration = Duration::from_secs(60);
+/// STATUS waits a minute for an agent.
+const NOT_READY_TIME_MAX: Duration = Duration::from_secs(150);
 /// Of the event: what is wrong, and what to do.
 const TOLD: [&str; 3] = [
     "FailedCreatePodSandBox",
@@ -76,15 +78,30 @@ pub(super) fn no_agents(cluster: &Cluster) -> Result<String> {
                 ensure!(described.contains(text), "{text} is not in {described}");
                 Ok(())
             })
-        })
+        })?;
+        if cluster.plan.containerd.is_newest() { not_ready(cluster) } else { Ok(()) }
     };
     let told = see();
     // Whatever was seen: later checks need agents.
     nodes("null")?;
     told?;
     wait_for_agents(cluster, image, &[])?;
+    cluster.wait_until_ready()?;
     settle(cluster, AT_ONCE)?;
     scale(cluster, 0)?;
     settle(cluster, 0)?;
     Ok("new pods say what is wrong, and start when agents are back".to_owned())
+}
+
+/// A runtime that asks for STATUS says on the node that no pod would start there.
+fn not_ready(cluster: &Cluster) -> Result<()> {
+    wait_until("nodes that say that the plugin serves no pod", NOT_READY_TIME_MAX, || {
+        for node in cluster.get_nodes()? {
+            let conditions = node["status"]["conditions"].as_array().context("conditions")?;
+            let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+            let message = ready.and_then(|ready| ready["message"].as_str()).unwrap_or_default();
+            ensure!(message.contains(TOLD[1]), "{}: {message}", node["metadata"]["name"]);
+        }
+        Ok(())
+    })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::cluster::{CLUSTER_CIDRS, Mode};
+use harness::render::file;
 
 use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
@@ -24,7 +25,14 @@ pub(super) fn deploy(
     mode: Mode,
 ) -> Result<()> {
     nodes.iter().try_for_each(|node| import(node, containerd))?;
-    kubectl.apply_text(&manifest(mode)?)?;
+    match mode {
+        // As README.md says it.
+        Mode::Auto => {
+            let shipped = file("deploy/podwire.yaml");
+            kubectl.run(&format!("apply --filename {}", shipped.display()))?;
+        }
+        Mode::Direct | Mode::Vxlan => kubectl.apply_text(&manifest(mode)?)?,
+    }
     kubectl.wait_for_pods(NAMESPACE, START_TIME_MAX)?;
     kubectl.run("--namespace kube-system rollout status daemonset/podwire").map(drop)
 }
