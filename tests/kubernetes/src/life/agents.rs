@@ -168,14 +168,17 @@ pub(super) fn uninstall(cluster: &Cluster) -> Result<String> {
         let mounts: String = ["/sys/fs/bpf", "/run/podwire", "/opt/cni/bin", "/etc/cni/net.d"]
             .map(|path| format!("--mount type=bind,src={path},dst={path},options=rbind:rw "))
             .concat();
-        let run = |number: usize| {
+        let run = |number: usize, option: &str| {
             node.run(&format!(
                 "{ctr} --namespace k8s.io run --rm --privileged --net-host {mounts} {IMAGE} \
-                 podwire-uninstall-{number} /podwire-agent uninstall --cut-pods"
+                 podwire-uninstall-{number} /podwire-agent uninstall {option}"
             ))
         };
+        let said = run(0, "--dry-run")?;
+        let is_there = node.inside("sys/fs/bpf/podwire/maps").exists();
+        ensure!(said.contains("would remove ") && is_there, "{said}");
         // The second time also the plugin, which is kept for pods that the runtime has yet to delete.
-        let said = [run(1)?, run(2)?].concat();
+        let said = [run(1, "--cut-pods")?, run(2, "--cut-pods")?].concat();
         removed += said.lines().filter(|line| line.starts_with("removed ")).count();
         nothing_left(node).with_context(|| said)?;
     }
