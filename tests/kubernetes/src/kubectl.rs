@@ -154,6 +154,8 @@ impl Kubectl {
     fn trial(&self) -> Command {
         let mut apply = self.command();
         apply.args(["apply", "--server-side", "--dry-run=server", "--validate=strict"]);
+        // What is there may have been applied by the client.
+        apply.arg("--force-conflicts");
         apply
     }
 
