@@ -67,6 +67,23 @@ const OF_TABLES: [(&str, &str); 4] = [
     ("kubectl describe node", "describe node"),
     ("kubectl describe pod", "describe pods"),
 ];
+/// Programs whose commands stand in the text, too.
+const PROGRAMS: [&str; 6] = ["kubectl ", "ctr ", "crictl ", "docker ", "helm ", "kubeadm "];
+/// Commands of the text by their beginnings, the file that runs each, and what it has of it.
+const OF_TEXT: [(&str, &str, &str); 4] = [
+    ("kubectl apply -k", "tests/kubernetes/src/kubectl.rs", "--kustomize"),
+    (
+        "kubectl --namespace kube-system get pods --selector",
+        "tests/kubernetes/src/agent.rs",
+        "pods --namespace {NAMESPACE} --selector {SELECTOR}",
+    ),
+    (
+        "kubectl delete validatingadmissionpolicybinding podwire",
+        "tests/kubernetes/src/checks/rights.rs",
+        "delete validatingadmissionpolicybinding podwire",
+    ),
+    ("kubectl describe node", SYMPTOMS, "describe node"),
+];
 const SYMPTOMS: &str = "tests/kubernetes/src/life/symptoms.rs";
 /// What a command says.
 const SAID: [&str; 1] = ["3 nodes from the Kubernetes API"];
@@ -149,6 +166,33 @@ fn each_command_of_a_table_is_run() -> Result<()> {
     let source = fs::read_to_string(file(SYMPTOMS))?;
     for (command, what) in OF_TABLES {
         ensure!(source.contains(what), "{SYMPTOMS} no longer runs `{command}`");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_command_of_the_text_is_run_or_its_section_marked() -> Result<()> {
+    let text = fs::read_to_string(file("docs/kubernetes.md"))?;
+    let mark = MARK.to_lowercase();
+    let mut found = BTreeSet::new();
+    for section in text.split("\n#") {
+        if section.to_lowercase().contains(&mark) {
+            continue;
+        }
+        let is_text = |line: &&str| !line.starts_with("    ") && !line.starts_with("| ");
+        let quoted =
+            section.lines().filter(is_text).flat_map(|line| line.split('`').skip(1).step_by(2));
+        for command in quoted.filter(|it| PROGRAMS.iter().any(|program| it.starts_with(program))) {
+            let run = OF_TEXT.iter().position(|(known, ..)| command.starts_with(known));
+            found.insert(run.with_context(|| {
+                format!("no test runs it, and its section has no mark: {command}")
+            })?);
+        }
+    }
+    for (number, (command, path, what)) in OF_TEXT.iter().enumerate() {
+        ensure!(found.contains(&number), "docs/kubernetes.md has no `{command}`");
+        let source = fs::read_to_string(file(path)).with_context(|| (*path).to_owned())?;
+        ensure!(source.contains(what), "{path} no longer runs `{command}`");
     }
     Ok(())
 }
