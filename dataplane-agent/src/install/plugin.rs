@@ -28,8 +28,16 @@ pub(super) struct Plugin {
     version: Option<(String, State)>,
 }
 
-/// A file, and when it changed last: number and time of its inode, which nobody writes to without another time.
-type State = (u64, i64, i64);
+/// A file as it was put: whoever writes to it gives it another time, but for the length of a tick of the kernel's clock
+/// (before 6.13), in which length and mode tell most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    inode: u64,
+    /// Seconds and nanoseconds.
+    changed: (i64, i64),
+    length: u64,
+    mode: u32,
+}
 
 impl Plugin {
     pub(super) fn beside_this_program(directory: PathBuf) -> Result<Self, InstallError> {
@@ -77,7 +85,8 @@ impl Plugin {
 
     fn state(&self, version: &str) -> Option<State> {
         let file = fs::metadata(self.directory.join(version)).ok()?;
-        Some((file.ino(), file.ctime(), file.ctime_nsec()))
+        let changed = (file.ctime(), file.ctime_nsec());
+        Some(State { inode: file.ino(), changed, length: file.len(), mode: file.mode() })
     }
 
     async fn put_version(&self) -> io::Result<String> {
