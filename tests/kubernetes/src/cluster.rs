@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::containerd::Containerd;
 use crate::control::Control;
-use crate::kubectl::condition;
+use crate::kubectl::{condition, message};
 use crate::network::{Member, Network};
 use crate::node::Node;
 use crate::report::Report;
@@ -119,9 +119,7 @@ impl Cluster {
     pub(crate) fn assert_not_ready(&self) -> Result<String> {
         wait_until("nodes that lack a network", READY_TIME_MAX, || {
             for node in self.get_nodes()? {
-                let conditions = node["status"]["conditions"].as_array().context("conditions")?;
-                let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-                let message = ready.and_then(|ready| ready["message"].as_str()).unwrap_or_default();
+                let message = message(&node, "Ready");
                 ensure!(!condition(&node, "Ready"), "{} is Ready", node["metadata"]["name"]);
                 ensure!(message.contains("NetworkPluginNotReady"), "not ready: {message}");
             }

@@ -203,6 +203,13 @@ pub(crate) fn condition(object: &Value, kind: &str) -> bool {
     conditions.is_some_and(|all| all.iter().any(|c| c["type"] == kind && c["status"] == "True"))
 }
 
+/// What the object says of that; nothing where it does not.
+pub(crate) fn message<'a>(object: &'a Value, kind: &str) -> &'a str {
+    let all = object["status"]["conditions"].as_array().into_iter().flatten();
+    let mut texts = all.filter(|one| one["type"] == kind).map(|one| one["message"].as_str());
+    texts.next().flatten().unwrap_or_default()
+}
+
 /// The name of a pod that never will be Ready, and why.
 fn is_hopeless(pod: &Value) -> Option<(String, String)> {
     let containers = pod["status"]["containerStatuses"].as_array()?;

@@ -18,10 +18,10 @@ use crate::node::{NETWORKS, Node};
 
 /// Of the agent.
 pub(crate) const TAINT: &str = "podwire.dev/agent-not-ready";
-/// The newest version of CNI's specification that the distribution's plugins know.
-const BRIDGE_VERSION: &str = "1.0.0";
 /// Of somebody else.
 pub(crate) const OTHER_TAINT: &str = "example.com/stays";
+/// The newest version of CNI's specification that the distribution's plugins know.
+const BRIDGE_VERSION: &str = "1.0.0";
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,6 @@ struct Set {
     what: String,
     focus: String,
     /// How many there are, where that is known: fewer would go unnoticed.
-    #[serde(default)]
     count: Option<u32>,
 }
 

@@ -42,15 +42,10 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Whether its program is one of the agent's.
-    fn is_ours(&self) -> bool {
-        is_ours(self.program)
-    }
-
     /// Runs per call in a manner; none where it means nothing.
     pub(super) fn runs(&self, manner: Manner) -> Option<u32> {
         match (manner, self.again) {
-            (Manner::First, _) if !self.is_ours() => None,
+            (Manner::First, _) if !is_ours(self.program) => None,
             (Manner::Alone | Manner::First, _) => Some(1),
             (Manner::InARow, Again::Forever) => Some(10_000),
             (Manner::InARow, Again::WhileHopsLast) => Some(250),

@@ -9,6 +9,7 @@ use super::agents::wait_for_agents;
 use super::pods::{self, AT_ONCE, scale, settle};
 use crate::agent::{self, NAMESPACE};
 use crate::cluster::Cluster;
+use crate::kubectl::message;
 
 /// An ADD waits 20 s for its agent.
 const TOLD_TIME_MAX: Duration = Duration::from_secs(90);
@@ -97,9 +98,7 @@ pub(super) fn no_agents(cluster: &Cluster) -> Result<String> {
 fn not_ready(cluster: &Cluster) -> Result<()> {
     wait_until("nodes that say that the plugin serves no pod", NOT_READY_TIME_MAX, || {
         for node in cluster.get_nodes()? {
-            let conditions = node["status"]["conditions"].as_array().context("conditions")?;
-            let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-            let message = ready.and_then(|ready| ready["message"].as_str()).unwrap_or_default();
+            let message = message(&node, "Ready");
             ensure!(message.contains(TOLD[1]), "{}: {message}", node["metadata"]["name"]);
         }
         Ok(())
