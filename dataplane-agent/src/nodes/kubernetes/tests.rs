@@ -189,7 +189,6 @@ async fn pages_after(code: u16, why: &str) {
     let mut followed = Followed::start(&server);
     let asked = server.asked(&["sendInitialEvents=true"]).await;
     asked.refuse(code, why).await;
-    followed.trouble().await;
     let page = |node: String, more: &str| {
         format!(
             r#"{{ "kind": "NodeList", "apiVersion": "v1",

@@ -68,20 +68,27 @@ impl Watch {
 
     /// The next that there is to tell. Can be dropped at any time.
     pub(super) async fn next(&mut self) -> Heard {
-        sleep_until(self.resume_at).await;
-        let far = Instant::now() + LIST_TIME_MAX * 1_000;
-        let limit = self.list_due.unwrap_or(far);
-        tokio::select! {
-            // In this order: an answer that comes with events says no more than they do.
-            biased;
-            item = timeout_at(limit, self.stream.next()) => match item {
-                Ok(Some(Ok(event))) => self.event(event),
-                Ok(Some(Err(error))) => self.failed(&error),
-                Ok(None) => self.start_again("the watch ended".to_owned()),
-                Err(_) => self.late(),
-            },
-            // Before a list has ended, nothing is known to be new.
-            () = self.server.heard.notified(), if self.list_due.is_none() => Heard::Answer,
+        loop {
+            sleep_until(self.resume_at).await;
+            let far = Instant::now() + LIST_TIME_MAX * 1_000;
+            let limit = self.list_due.unwrap_or(far);
+            tokio::select! {
+                // In this order: an answer that comes with events says no more than they do.
+                biased;
+                item = timeout_at(limit, self.stream.next()) => return match item {
+                    Ok(Some(Ok(event))) => self.event(event),
+                    Ok(Some(Err(error))) => match cause(error) {
+                        // Nothing is wrong with such a server: no pause.
+                        Ok(cause) if self.is_not_streamed(&cause) => continue,
+                        Ok(cause) => self.failed(&cause),
+                        Err(why) => self.start_again(why),
+                    },
+                    Ok(None) => self.start_again("the watch ended".to_owned()),
+                    Err(_) => self.late(),
+                },
+                // Before a list has ended, nothing is known to be new.
+                () = self.server.heard.notified(), if self.list_due.is_none() => return Heard::Answer,
+            }
         }
     }
 
@@ -94,42 +101,42 @@ impl Watch {
         Heard::Event(Box::new(event))
     }
 
-    fn failed(&mut self, error: &watcher::Error) -> Heard {
-        let source = match error {
-            watcher::Error::InitialListFailed(source)
-            | watcher::Error::WatchStartFailed(source)
-            | watcher::Error::WatchFailed(source) => source,
-            watcher::Error::WatchError(status) => &kube::Error::Api(status.clone()),
-            watcher::Error::NoResourceVersion => return self.start_again(error.to_string()),
-        };
+    /// Whether the server only refuses to stream the list; from now on it is asked for pages.
+    fn is_not_streamed(&mut self, cause: &kube::Error) -> bool {
         // 500 is what a server says whose etcd is too old for it (before 3.5).
-        let is_unknown =
-            matches!(source, kube::Error::Api(status) if [400, 422, 500].contains(&status.code));
-        if self.listing == Listing::Streamed && self.list_due.is_some() && is_unknown {
-            return self.use_pages(&explain(source));
+        let is_refused =
+            matches!(cause, kube::Error::Api(status) if [400, 422, 500].contains(&status.code));
+        let is_it = is_refused && self.listing == Listing::Streamed && self.list_due.is_some();
+        if is_it {
+            self.use_pages(&explain(cause));
+            self.stream = stream(&self.server, self.listing);
+            self.list_due = Some(Instant::now() + LIST_TIME_MAX);
         }
+        is_it
+    }
+
+    fn failed(&mut self, cause: &kube::Error) -> Heard {
         // What could not be read, or is too long ago, may have been a change: only a new list makes up
         // for it. An error without code is a line that is neither an event nor an error.
-        let is_unread = matches!(source, kube::Error::SerdeError(_) | kube::Error::ReadEvents(_));
-        let is_past = matches!(source, kube::Error::Api(status) if [0, 410].contains(&status.code));
+        let is_unread = matches!(cause, kube::Error::SerdeError(_) | kube::Error::ReadEvents(_));
+        let is_past = matches!(cause, kube::Error::Api(status) if [0, 410].contains(&status.code));
         if is_unread || is_past || self.list_due.is_some() {
-            return self.start_again(explain(source));
+            return self.start_again(explain(cause));
         }
-        self.pause(explain(source))
+        self.pause(explain(cause))
     }
 
     fn late(&mut self) -> Heard {
         let why = format!("no complete list of nodes within {} s", LIST_TIME_MAX.as_secs());
-        match self.listing {
-            Listing::Streamed => self.use_pages(&why),
-            Listing::Paged => self.start_again(why),
+        if self.listing == Listing::Streamed {
+            self.use_pages(&why);
         }
+        self.start_again(why)
     }
 
-    fn use_pages(&mut self, why: &str) -> Heard {
+    fn use_pages(&mut self, why: &str) {
         tracing::info!(why, "the API server does not stream lists: nodes are listed by pages");
         self.listing = Listing::Paged;
-        self.start_again(why.to_owned())
     }
 
     /// Lists all nodes again, after a pause.
@@ -145,6 +152,17 @@ impl Watch {
             self.list_due = Some(self.resume_at + LIST_TIME_MAX);
         }
         Heard::Failed(why)
+    }
+}
+
+/// What the API server or the way to it is to blame for; otherwise what is wrong.
+fn cause(error: watcher::Error) -> Result<kube::Error, String> {
+    match error {
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => Ok(cause),
+        watcher::Error::WatchError(status) => Ok(kube::Error::Api(status)),
+        watcher::Error::NoResourceVersion => Err(error.to_string()),
     }
 }
 
