@@ -1,5 +1,6 @@
 //! What must hold for pods of a cluster.
 
+mod asked;
 mod client;
 mod matrix;
 mod objects;
@@ -20,7 +21,6 @@ use harness::wait::wait_until;
 use self::client::Party;
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
-use crate::life::agents;
 use crate::network::Network;
 use crate::report::Report;
 use crate::view::View;
@@ -39,7 +39,7 @@ pub(crate) fn run(cluster: &Cluster, report: &mut Report) -> Result<()> {
     if cluster.plan.network != Network::Bridge {
         report.check("agents look after their node's object", || own::look(cluster));
         rights::run(cluster, report);
-        report.check("status and doctor in the agents' pods", || agents::ask(cluster));
+        report.check("status and doctor in the agents' pods", || asked::look(cluster));
     }
     let before = cluster.kept().context("before the first pod")?;
     let world = client::serve_world(&cluster.fabric)?;

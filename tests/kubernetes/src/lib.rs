@@ -18,6 +18,7 @@ mod life;
 mod measure;
 mod network;
 mod node;
+mod pod;
 mod programs;
 mod proxy;
 mod report;

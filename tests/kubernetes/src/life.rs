@@ -1,7 +1,7 @@
 //! What must hold while parts of the cluster are exchanged, killed or away: no packet of a pod is lost, and
 //! nothing is left.
 
-pub(crate) mod agents;
+mod agents;
 mod away;
 mod pods;
 mod symptoms;
@@ -9,8 +9,8 @@ mod symptoms;
 use anyhow::{Context as _, Result};
 use harness::flow::nothing_is_lost;
 
-use self::pods::LifePod;
 use crate::cluster::Cluster;
+use crate::pod::Pod;
 use crate::report::Report;
 
 /// How often agents are killed.
@@ -42,7 +42,7 @@ pub(crate) fn run(cluster: &mut Cluster, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn disturb(cluster: &mut Cluster, pods: &[LifePod], report: &mut Report) {
+fn disturb(cluster: &mut Cluster, pods: &[Pod], report: &mut Report) {
     let flows = pods::flows(pods);
     let mut look = |what: &str, work: &mut dyn FnMut(&mut Cluster) -> Result<String>| {
         report.check(what, || {

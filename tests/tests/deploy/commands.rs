@@ -13,8 +13,11 @@ use super::objects::chart;
 /// The mark in the paragraph above a block of commands.
 const MARK: &str = "Not run by the tests";
 const AGENTS: &str = "tests/kubernetes/src/life/agents.rs";
-/// Commands by their beginnings; the file that runs each, and what it has of it.
-const RUN: [(&str, &str, &str); 12] = [
+const ASKED: &str = "tests/kubernetes/src/checks/asked.rs";
+/// A command by its beginning, the file that runs it, and what that has of it.
+type Run = (&'static str, &'static str, &'static str);
+/// Commands of blocks.
+const RUN: [Run; 12] = [
     ("cargo xtask image", "tests/tests/deploy/image.rs", r#".arg("image")"#),
     (
         "ctr --namespace k8s.io images import",
@@ -33,17 +36,17 @@ const RUN: [(&str, &str, &str); 12] = [
     ),
     (
         "kubectl --namespace kube-system logs --selector app.kubernetes.io/name=podwire",
-        AGENTS,
+        ASKED,
         "--namespace kube-system logs --selector app.kubernetes.io/name=podwire",
     ),
     (
         "kubectl --namespace kube-system exec podwire-abcde -- /podwire-agent status",
-        AGENTS,
+        ASKED,
         r#""/podwire-agent", "status""#,
     ),
     (
         "kubectl --namespace kube-system exec podwire-abcde -- /podwire-agent doctor",
-        AGENTS,
+        ASKED,
         r#""/podwire-agent", "doctor""#,
     ),
     ("podwire-agent doctor", "tests/tests/net/doctor.rs", r#""doctor""#),
@@ -69,8 +72,8 @@ const OF_TABLES: [(&str, &str); 4] = [
 ];
 /// Programs whose commands stand in the text, too.
 const PROGRAMS: [&str; 6] = ["kubectl ", "ctr ", "crictl ", "docker ", "helm ", "kubeadm "];
-/// Commands of the text by their beginnings, the file that runs each, and what it has of it.
-const OF_TEXT: [(&str, &str, &str); 4] = [
+/// Commands of the text.
+const OF_TEXT: [Run; 4] = [
     ("kubectl apply -k", "tests/kubernetes/src/kubectl.rs", "--kustomize"),
     (
         "kubectl --namespace kube-system get pods --selector",
@@ -124,10 +127,25 @@ fn is_no_command(line: &str, before: &str) -> bool {
     is_file || line.starts_with(' ') || before.ends_with('\\')
 }
 
+/// Asserts that the document has each of these commands, and that its file runs it.
+fn are_all_run(all: &[Run], found: &BTreeSet<usize>) -> Result<()> {
+    // A long text goes on in the next line.
+    let joined = |text: &str| {
+        let words = text.split_whitespace().filter(|word| *word != "\\");
+        words.collect::<Vec<_>>().join(" ")
+    };
+    for (number, (command, path, what)) in all.iter().enumerate() {
+        ensure!(found.contains(&number), "docs/kubernetes.md has no `{command}`");
+        let source = fs::read_to_string(file(path)).with_context(|| (*path).to_owned())?;
+        ensure!(joined(&source).contains(&joined(what)), "{path} no longer runs `{command}`");
+    }
+    Ok(())
+}
+
 #[test]
 fn each_command_is_run_or_marked() -> Result<()> {
     let text = fs::read_to_string(file("docs/kubernetes.md"))?;
-    let (mut found, mut marked) = (Vec::new(), 0);
+    let (mut found, mut marked) = (BTreeSet::new(), 0);
     for block in blocks(&text) {
         if block.above.contains(MARK) {
             marked += 1;
@@ -139,18 +157,12 @@ fn each_command_is_run_or_marked() -> Result<()> {
                 continue;
             }
             let run = RUN.iter().position(|(command, ..)| line.starts_with(command));
-            found
-                .push(run.with_context(|| format!("no test runs it, and it has no mark: {line}"))?);
+            found.insert(
+                run.with_context(|| format!("no test runs it, and it has no mark: {line}"))?,
+            );
         }
     }
-    for (number, (command, path, what)) in RUN.iter().enumerate() {
-        ensure!(found.contains(&number), "docs/kubernetes.md has no `{command}`");
-        let source = fs::read_to_string(file(path)).with_context(|| (*path).to_owned())?;
-        // A long text goes on in the next line.
-        let words: Vec<&str> = source.split_whitespace().filter(|word| *word != "\\").collect();
-        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-        ensure!(words.join(" ").contains(&what), "{path} no longer runs `{command}`");
-    }
+    are_all_run(&RUN, &found)?;
     ensure!(marked > 0, "nothing has the mark `{MARK}`");
     Ok(())
 }
@@ -189,12 +201,7 @@ fn each_command_of_the_text_is_run_or_its_section_marked() -> Result<()> {
             })?);
         }
     }
-    for (number, (command, path, what)) in OF_TEXT.iter().enumerate() {
-        ensure!(found.contains(&number), "docs/kubernetes.md has no `{command}`");
-        let source = fs::read_to_string(file(path)).with_context(|| (*path).to_owned())?;
-        ensure!(source.contains(what), "{path} no longer runs `{command}`");
-    }
-    Ok(())
+    are_all_run(&OF_TEXT, &found)
 }
 
 /// The directories of k3s, as the document has them.

@@ -22,16 +22,6 @@ use crate::programs;
 
 const IMAGE: &str = "docker.io/podwire/podwire:0.1.0";
 const NEXT_IMAGE: &str = "docker.io/podwire/podwire:next";
-/// Those of the manifest, for the check-up.
-const OPTIONS: [&str; 4] = [
-    "--sysctl-dir=/host/proc/sys",
-    "--cni-bin-dir=/opt/cni/bin",
-    "--cni-conf-dir=/etc/cni/net.d",
-    "--listen=[::]:9869",
-];
-/// What was found when the agents started.
-const DOCTOR_LOGS: &str = "--namespace kube-system logs --selector app.kubernetes.io/name=podwire \
-                           --container doctor --prefix --tail=-1";
 const READY_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Agents that the API server knows: name, node, image, and whether each is Ready.
@@ -60,24 +50,6 @@ pub(super) fn wait_for_agents(cluster: &Cluster, image: &str, before: &[String])
         ensure!(agents.len() == count && agents.iter().all(is_new), "{agents:?}");
         Ok(())
     })
-}
-
-/// What a person asks an agent in its pod, as docs/kubernetes.md has it.
-pub(crate) fn ask(cluster: &Cluster) -> Result<String> {
-    let mut lines = 0;
-    for (name, ..) in agents(cluster)? {
-        let ask = |words: &[&str]| cluster.control.kubectl.exec(NAMESPACE, &name, words);
-        let status = ask(&["/podwire-agent", "status"])?;
-        ensure!(status.contains("the data plane is as it should be"), "{status}");
-        let found = ask(&[&["/podwire-agent", "doctor"], &OPTIONS[..]].concat())?;
-        let services = format!("kube-proxy, in {} mode", cluster.plan.proxy.name());
-        ensure!(found.contains(&services), "{services} is not in {found}");
-        lines += found.lines().count();
-    }
-    let logs = cluster.control.kubectl.run(DOCTOR_LOGS)?;
-    let passed = logs.matches(" 0 failed, ").count();
-    ensure!(passed == cluster.nodes.len(), "{passed} check-ups passed: {logs}");
-    Ok(format!("{lines} lines, no failure"))
 }
 
 /// Another build, and back: all agents and their programs are exchanged, as with any upgrade.

@@ -8,10 +8,11 @@ use harness::wait::wait_until;
 use nix::sys::signal::Signal;
 
 use super::agents::{kill_process, metric};
-use super::pods::{self, AT_ONCE, LifePod, scale, settle};
+use super::pods::{self, AT_ONCE, scale, settle};
 use crate::checks::own;
 use crate::cluster::Cluster;
 use crate::kubelet;
+use crate::pod::Pod;
 
 /// How long the API server is away, as the agents have it.
 const AWAY_SECONDS: f64 = 60.0;
@@ -22,12 +23,12 @@ const SECOND: usize = 1;
 
 /// While pods come and go; an agent is killed meanwhile, and its next process has to know the nodes. Networks of pods
 /// are deleted and added meanwhile, too.
-pub(super) fn api_server(cluster: &mut Cluster, pods: &[LifePod]) -> Result<String> {
+pub(super) fn api_server(cluster: &mut Cluster, pods: &[Pod]) -> Result<String> {
     scale(cluster, AT_ONCE)?;
     cluster.control.stop_api_server()?;
     let (first, others) = cluster.nodes.split_first().context("no node")?;
     kill_process(first)?;
-    let (again, others_of_pods): (Vec<&LifePod>, Vec<&LifePod>) =
+    let (again, others_of_pods): (Vec<&Pod>, Vec<&Pod>) =
         pods.iter().partition(|pod| pod.name.starts_with(pods::AGAIN));
     let remade = again.into_iter().map(pods::remake).collect::<Result<Vec<_>>>()?;
     ensure!(!remade.is_empty(), "no pod whose network is made again");
@@ -113,7 +114,7 @@ fn known(cluster: &Cluster, count: f64) -> Result<()> {
     })
 }
 
-fn reach_each_other(pods: &[&LifePod]) -> Result<()> {
+fn reach_each_other(pods: &[&Pod]) -> Result<()> {
     for from in pods {
         for to in pods.iter().flat_map(|pod| &pod.addresses) {
             probe::ping(&from.namespace, *to).with_context(|| format!("{} to {to}", from.name))?;
@@ -129,7 +130,7 @@ pub(super) fn reboot(cluster: &mut Cluster) -> Result<String> {
     let old = before.iter().find(|pod| pod.name == pods::FAR).context("no pod there")?;
     let pods = wait_until("pods on the node that started again", BACK_TIME_MAX, || {
         let pods = pods::read(cluster)?;
-        let is_new = |pod: &&LifePod| pod.name == pods::FAR && pod.sandbox != old.sandbox;
+        let is_new = |pod: &&Pod| pod.name == pods::FAR && pod.sandbox != old.sandbox;
         ensure!(pods.iter().any(|pod| is_new(&pod)), "the pod there is that of before");
         Ok(pods)
     })?;

@@ -1,8 +1,7 @@
-//! Pods that only have a network: others send and receive in it.
+//! The pods whose packets are counted, and those that come and go.
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{process_named, processes};
 use crate::cluster::Cluster;
-use crate::images;
+use crate::pod::{self, Pod};
 
 /// Of all pods here.
 pub(super) const NAMESPACE: &str = "podwire-life";
@@ -29,19 +28,8 @@ const CHURN: &str = "churn";
 pub(super) const AT_ONCE: usize = 6;
 const PODS_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// A pod and its network.
-#[derive(Clone, Debug)]
-pub(super) struct LifePod {
-    pub(super) name: String,
-    uid: String,
-    pub(super) namespace: Namespace,
-    pub(super) addresses: Vec<IpAddr>,
-    /// Another one after a container or its node started again.
-    pub(super) sandbox: PathBuf,
-}
-
 /// Two on the first node, one on the second, and one on each whose network is made again.
-pub(super) fn start(cluster: &Cluster) -> Result<Vec<LifePod>> {
+pub(super) fn start(cluster: &Cluster) -> Result<Vec<Pod>> {
     let kubectl = &cluster.control.kubectl;
     let (first, second) = (&cluster.nodes[0].name, &cluster.nodes[1].name);
     let mut objects = vec![json!({
@@ -51,18 +39,7 @@ pub(super) fn start(cluster: &Cluster) -> Result<Vec<LifePod>> {
     for (name, node) in
         [("near", first), ("beside", first), (FAR, second), (&again, first), (&again_far, second)]
     {
-        objects.push(json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {
-                "nodeName": node,
-                "terminationGracePeriodSeconds": 1,
-                // A token would be asked for anew, of an API server that may be away.
-                "automountServiceAccountToken": false,
-                "containers": containers()?,
-            },
-        }));
+        objects.push(pod::object(name, NAMESPACE, node)?);
     }
     objects.push(json!({
         "apiVersion": "apps/v1",
@@ -73,7 +50,7 @@ pub(super) fn start(cluster: &Cluster) -> Result<Vec<LifePod>> {
             "selector": {"matchLabels": {"app": CHURN}},
             "template": {
                 "metadata": {"labels": {"app": CHURN}},
-                "spec": {"terminationGracePeriodSeconds": 1, "containers": containers()?},
+                "spec": pod::spec()?,
             },
         },
     }));
@@ -82,32 +59,14 @@ pub(super) fn start(cluster: &Cluster) -> Result<Vec<LifePod>> {
 }
 
 /// Waits until all are Ready, and looks at them.
-pub(super) fn read(cluster: &Cluster) -> Result<Vec<LifePod>> {
+pub(super) fn read(cluster: &Cluster) -> Result<Vec<Pod>> {
     let pods = cluster.control.kubectl.wait_for_pods(NAMESPACE, PODS_TIME_MAX)?;
-    pods["items"].as_array().context("items")?.iter().map(life_pod).collect()
-}
-
-fn containers() -> Result<Value> {
-    Ok(json!([{
-        "name": "one", "image": images::agnhost()?, "imagePullPolicy": "Never", "args": ["pause"],
-    }]))
-}
-
-fn life_pod(pod: &Value) -> Result<LifePod> {
-    let name = pod["metadata"]["name"].as_str().context("a name")?.to_owned();
-    let uid = pod["metadata"]["uid"].as_str().context("an id")?.to_owned();
-    let addresses = pod["status"]["podIPs"].as_array().context("addresses")?.iter();
-    let addresses = addresses.filter_map(|ip| ip["ip"].as_str()?.parse().ok()).collect();
-    let process =
-        processes(&uid)?.into_iter().next().with_context(|| format!("no process of {name}"))?;
-    let sandbox = fs::read_link(process.join("ns/net"))?;
-    let namespace = Namespace::borrow(&process.join("ns/net"))?;
-    Ok(LifePod { name, uid, namespace, addresses, sandbox })
+    pods["items"].as_array().context("items")?.iter().map(Pod::read).collect()
 }
 
 /// Ends what holds a pod's network: its kubelet has the runtime delete that network and add another one, also without
 /// an API server. Returns the pod as it is then.
-pub(super) fn remake(pod: &LifePod) -> Result<LifePod> {
+pub(super) fn remake(pod: &Pod) -> Result<Pod> {
     let holder = process_named("pause", &pod.uid)?;
     kill(Pid::from_raw(holder.cast_signed()), Signal::SIGKILL)?;
     wait_until("another network of a pod", PODS_TIME_MAX, || {
@@ -123,14 +82,14 @@ pub(super) fn remake(pod: &LifePod) -> Result<LifePod> {
             let addresses: Vec<IpAddr> =
                 shown.filter_map(|it| it["local"].as_str()?.parse().ok()).collect();
             ensure!(addresses.len() == pod.addresses.len(), "{} has {addresses:?}", pod.name);
-            return Ok(LifePod { namespace, addresses, sandbox, ..pod.clone() });
+            return Ok(Pod { namespace, addresses, sandbox, ..pod.clone() });
         }
         bail!("{} has that of before", pod.name)
     })
 }
 
 /// On one node, and both ways between two.
-pub(super) fn flows(pods: &[LifePod]) -> Vec<Flow> {
+pub(super) fn flows(pods: &[Pod]) -> Vec<Flow> {
     let flow = |from: &str, to: &str| {
         let find = |name: &str| pods.iter().find(|pod| pod.name == name);
         let (from, to) = (find(from)?, find(to)?);
