@@ -22,6 +22,7 @@ mod pod;
 mod programs;
 mod proxy;
 mod report;
+mod strangers;
 mod suite;
 mod view;
 mod watch;

@@ -4,9 +4,9 @@ mod arrival;
 mod crowd;
 mod histogram;
 mod memory;
+mod reach;
 mod restart;
 mod starts;
-mod strangers;
 
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) enum Subject {
 struct Size {
     /// Nodes that are added, changed and deleted.
     events: usize,
+    /// Pods of each node that send to new ones.
+    senders: usize,
     /// Restarts of each agent.
     restarts: usize,
     /// Pods and nodes when the memory is looked at.
@@ -50,8 +52,9 @@ struct Size {
 type Step = fn(&Cluster, Size) -> Result<Vec<Verdict>>;
 
 const FULL: Size =
-    Size { events: 1000, restarts: 10, pods: 250, nodes: 100, burst: 110, bursts: 3 };
-const QUICK: Size = Size { events: 50, restarts: 2, pods: 30, nodes: 20, burst: 20, bursts: 1 };
+    Size { events: 1000, senders: 5, restarts: 10, pods: 250, nodes: 100, burst: 110, bursts: 3 };
+const QUICK: Size =
+    Size { events: 50, senders: 2, restarts: 2, pods: 30, nodes: 20, burst: 20, bursts: 1 };
 
 /// Measures, shows, judges; returns the exit code.
 pub(crate) fn run(plan: Plan, subjects: &[Subject], is_quick: bool) -> Result<u8> {

@@ -1,21 +1,25 @@
-//! How long a change of a node object takes from the API server into the maps of every agent.
+//! How long a change of a node object takes from the API server into the maps of every agent, and until packets of all
+//! pods reach a new node.
 
 use std::net::IpAddr;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use harness::cluster::Mode;
 use harness::node_map::NodeMap;
 use harness::report::{Verdict, progress, section, table};
 use harness::series::Series;
 use harness::wait::pace_while;
 use serde_json::Value;
 
-use super::strangers::{Stranger, answer};
+use super::reach::Reach;
 use super::{Size, ms};
 use crate::cluster::Cluster;
 use crate::control::Control;
+use crate::network::Network;
 use crate::node::Node;
+use crate::strangers::{Stranger, answer};
 use crate::watch::{Heard, Watch};
 
 /// Milliseconds.
@@ -42,7 +46,7 @@ impl Change {
     fn make(self, stranger: Stranger, control: &Control) -> Result<()> {
         match self {
             Self::Create => stranger.create(control),
-            Self::Move => stranger.change(control),
+            Self::Move => stranger.change(control, stranger.other_addresses()),
             Self::Delete => stranger.delete(control),
         }
     }
@@ -83,64 +87,94 @@ impl Change {
     }
 }
 
+/// What is looked at.
+struct Looked<'a> {
+    control: &'a Control,
+    watch: Watch,
+    agents: Vec<NodeMap>,
+    /// Where packets can arrive at a node that is only an object.
+    reach: Option<Reach>,
+}
+
 /// Adds, changes and deletes nodes one after another.
 pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Vec<Verdict>> {
     let control = &cluster.control;
     answer(control)?;
+    let is_vxlan = cluster.plan.network == Network::Podwire(Mode::Vxlan);
+    let reach = if is_vxlan { None } else { Some(Reach::new(cluster, size)?) };
     let watch = Watch::new(&control.kubectl, "/api/v1/nodes", "")?;
     let agents = cluster.nodes.iter().map(Node::node_map).collect::<Result<Vec<_>>>()?;
+    let looked = Looked { control, watch, agents, reach };
     let mut all = CHANGES.map(|_| Series::default());
+    let mut packets = Series::default();
     let bar = progress("nodes come and go", size.events as u64);
     for number in 0..size.events {
         let stranger = Stranger::new(number);
         for ((change, what), series) in CHANGES.iter().zip(&mut all) {
-            let time = time(control, &watch, &agents, stranger, *change);
-            series.0.push(time.with_context(|| format!("{what}: {}", stranger.name()))?);
+            let times = looked.time(number as u32, stranger, *change);
+            let (in_maps, reached) =
+                times.with_context(|| format!("{what}: {}", stranger.name()))?;
+            series.0.push(in_maps);
+            packets.0.extend(reached);
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let count = agents.len();
-    section(&format!(
-        "From the API server's event into the maps of all {count} agents, {} events of each kind, in ms",
-        size.events
-    ));
+    let count = looked.agents.len();
+    let mut found: Vec<(String, Series)> = CHANGES
+        .iter()
+        .zip(all)
+        .map(|((_, what), series)| (format!("{what}: in the maps of all {count} agents"), series))
+        .collect();
+    match &looked.reach {
+        Some(reach) => {
+            let what = format!("{}: packets of all {} pods arrive", CHANGES[0].1, reach.pods());
+            found.push((what, packets));
+        }
+        None => println!("\nPackets are not sent: the new nodes are objects, which end no tunnel."),
+    }
+    Ok(show(&found, size))
+}
+
+fn show(found: &[(String, Series)], size: Size) -> Vec<Verdict> {
+    let count = size.events;
+    section(&format!("From the API server's event on, {count} events of each kind, in ms"));
     let mut grid = table(&["event", "p50", "p99", "most"]);
-    for ((_, what), series) in CHANGES.iter().zip(&all) {
+    for (what, series) in found {
+        let mut row = vec![what.clone()];
         let figures = [series.p50(), series.p99(), series.most()];
-        let mut row = vec![(*what).to_owned()];
         row.extend(figures.map(|figure| format!("{figure:.1}")));
         grid.add_row(row);
     }
     println!("{grid}");
-    let verdicts = CHANGES.iter().zip(&all).map(|((_, what), series)| Verdict {
-        text: format!(
-            "{what}: p99 of {} events {:.1} ms until every agent has it, at most {WANTED:.0}",
-            size.events,
-            series.p99()
-        ),
+    let verdict = |(what, series): &(String, Series)| Verdict {
+        text: format!("{what}: p99 of {count} events {:.1} ms, at most {WANTED:.0}", series.p99()),
         outcome: series.p99_at_most(WANTED),
-    });
-    Ok(verdicts.collect())
+    };
+    found.iter().map(verdict).collect()
 }
 
-/// Makes a change, and returns the milliseconds from its event at an independent watcher until every agent has it.
-fn time(
-    control: &Control,
-    watch: &Watch,
-    agents: &[NodeMap],
-    stranger: Stranger,
-    change: Change,
-) -> Result<f64> {
-    thread::scope(|scope| {
-        let arrival = scope.spawn(|| arrival(agents, stranger, change));
-        change.make(stranger, control)?;
-        let told = watch.until("its event", ARRIVAL_TIME_MAX, |heard| {
-            change.is_told_by(heard, stranger).then_some(heard.at)
-        })?;
-        let arrived = arrival.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(ms(arrived.saturating_duration_since(told)))
-    })
+impl Looked<'_> {
+    /// Makes a change, and returns the milliseconds from its event at an independent watcher until every agent has it,
+    /// and those until packets of all pods have arrived at a new node.
+    fn time(&self, event: u32, stranger: Stranger, change: Change) -> Result<(f64, Option<f64>)> {
+        let reach = self.reach.as_ref().filter(|_| matches!(change, Change::Create));
+        thread::scope(|scope| {
+            let agents = &self.agents;
+            let in_maps = scope.spawn(move || arrival(agents, stranger, change));
+            let reached = reach
+                .map(|reach| scope.spawn(move || reach.arrival(stranger, event, ARRIVAL_TIME_MAX)));
+            change.make(stranger, self.control)?;
+            let told = self.watch.until("its event", ARRIVAL_TIME_MAX, |heard| {
+                change.is_told_by(heard, stranger).then_some(heard.at)
+            })?;
+            let since = |thread: ScopedJoinHandle<'_, Result<Instant>>| {
+                let at = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                anyhow::Ok(ms(at.saturating_duration_since(told)))
+            };
+            Ok((since(in_maps)?, reached.map(since).transpose()?))
+        })
+    }
 }
 
 /// When the last agent has it.

@@ -11,8 +11,8 @@ use harness::wait::wait_until;
 
 use super::Size;
 use super::crowd::Crowd;
-use super::strangers::{Stranger, answer};
 use crate::cluster::Cluster;
+use crate::strangers::{Stranger, answer};
 use crate::{agent, network};
 
 /// MiB.

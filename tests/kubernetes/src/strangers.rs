@@ -10,32 +10,32 @@ use crate::addresses::API;
 use crate::control::Control;
 
 /// So many there can be at a time.
-pub(super) const STRANGERS_MAX: u8 = 100;
+pub(crate) const STRANGERS_MAX: u8 = 100;
 /// Addresses that some of them move to.
 const OTHERS: u8 = 50;
 
 /// One of them. Its addresses are those of a machine on the nodes' LAN, which answers for all.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stranger(u8);
+pub(crate) struct Stranger(u8);
 
 impl Stranger {
     /// By its number, from 0 on.
-    pub(super) fn new(number: usize) -> Self {
+    pub(crate) fn new(number: usize) -> Self {
         Self((number % usize::from(STRANGERS_MAX)) as u8)
     }
 
-    pub(super) fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         format!("stranger{}", self.0)
     }
 
     /// IPv4 first.
-    pub(super) fn pod_cidrs(self) -> [String; 2] {
+    pub(crate) fn pod_cidrs(self) -> [String; 2] {
         let n = 100 + self.0;
         [format!("10.244.{n}.0/24"), format!("fd00:10:244:{n}::/64")]
     }
 
     /// An address of each network.
-    pub(super) fn pods(self) -> [IpAddr; 2] {
+    pub(crate) fn pods(self) -> [IpAddr; 2] {
         let n = 100 + self.0;
         // The last group of the network is written like the number.
         let group = u16::from_str_radix(&n.to_string(), 16).unwrap_or_default();
@@ -43,33 +43,44 @@ impl Stranger {
     }
 
     /// Where it is at first.
-    pub(super) fn addresses(self) -> [IpAddr; 2] {
+    pub(crate) fn addresses(self) -> [IpAddr; 2] {
         addresses(100 + self.0)
     }
 
     /// Where it moves to.
-    pub(super) fn other_addresses(self) -> [IpAddr; 2] {
+    pub(crate) fn other_addresses(self) -> [IpAddr; 2] {
         addresses(100 + STRANGERS_MAX + self.0 % OTHERS)
     }
 
-    pub(super) fn create(self, control: &Control) -> Result<()> {
+    pub(crate) fn create(self, control: &Control) -> Result<()> {
+        self.create_with(control, &self.pod_cidrs(), &self.addresses())
+    }
+
+    /// With other pod networks or addresses than its own, or none.
+    pub(crate) fn create_with(
+        self,
+        control: &Control,
+        pod_cidrs: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<()> {
         let object = json!({
             "apiVersion": "v1",
             "kind": "Node",
             // Without the label of an operating system: no DaemonSet wants a pod there.
             "metadata": {"name": self.name()},
-            "spec": {"podCIDR": self.pod_cidrs()[0], "podCIDRs": self.pod_cidrs()},
-            "status": status(self.addresses()),
+            "spec": {"podCIDR": pod_cidrs.first(), "podCIDRs": pod_cidrs},
+            "status": status(addresses),
         });
         write(control, "POST", "", &object)
     }
 
-    pub(super) fn change(self, control: &Control) -> Result<()> {
-        let object = json!({"status": status(self.other_addresses())});
+    /// Moves it to other addresses.
+    pub(crate) fn change(self, control: &Control, addresses: [IpAddr; 2]) -> Result<()> {
+        let object = json!({"status": status(&addresses)});
         write(control, "PATCH", &format!("/{}/status", self.name()), &object)
     }
 
-    pub(super) fn delete(self, control: &Control) -> Result<()> {
+    pub(crate) fn delete(self, control: &Control) -> Result<()> {
         write(control, "DELETE", &format!("/{}", self.name()), &json!({}))
     }
 }
@@ -78,15 +89,25 @@ fn addresses(host: u8) -> [IpAddr; 2] {
     [[192, 168, 1, host].into(), [0xfd00, 1, 0, 0, 0, 0, 1, host.into()].into()]
 }
 
-fn status(addresses: [IpAddr; 2]) -> Value {
-    let addresses = addresses.map(|address| json!({"type": "InternalIP", "address": address}));
-    json!({"addresses": addresses})
+fn status(addresses: &[IpAddr]) -> Value {
+    let one = |address| json!({"type": "InternalIP", "address": address});
+    json!({"addresses": addresses.iter().map(one).collect::<Vec<_>>()})
 }
 
-/// Lets the control plane's machine answer for the addresses of all: to a node they are neighbours like any.
-pub(super) fn answer(control: &Control) -> Result<()> {
+/// Lets the control plane's machine answer for the addresses of all, and of a pod of each: to a node they are neighbours
+/// like any. What is inside VXLAN it does not understand.
+pub(crate) fn answer(control: &Control) -> Result<()> {
     let hosts = 100..100 + STRANGERS_MAX + OTHERS;
-    let lines = hosts.flat_map(addresses).map(|address| {
+    let pods = (0..usize::from(STRANGERS_MAX)).flat_map(|number| Stranger::new(number).pods());
+    answer_for(control, hosts.flat_map(addresses).chain(pods))
+}
+
+/// The same for any addresses.
+pub(crate) fn answer_for(
+    control: &Control,
+    addresses: impl IntoIterator<Item = IpAddr>,
+) -> Result<()> {
+    let lines = addresses.into_iter().map(|address| {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         format!("address replace {address}/{bits} dev eth0\n")
     });
