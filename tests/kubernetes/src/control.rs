@@ -23,6 +23,8 @@ use crate::programs;
 
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 const API_SERVER: &str = "kube-apiserver";
+const CONTROLLERS: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
 /// What is asked in the name of the agents is written down: a line of JSON each.
 const AUDIT_LOG: &str = "audit.log";
 const AUDIT_POLICY: &str = r#"{
@@ -67,6 +69,11 @@ impl Control {
         control.start_etcd(containerd.etcd()?)?;
         control.start_api_server()?;
         control.start_controllers()?;
+        control.start_client(SCHEDULER, &[])?;
+        // Without it the API server refuses pods.
+        control.wait("the default service account", |control| {
+            control.kubectl.run("get serviceaccount default").map(drop)
+        })?;
         Ok(control)
     }
 
@@ -75,8 +82,21 @@ impl Control {
     /// # Errors
     /// When none runs.
     pub(crate) fn stop_api_server(&mut self) -> Result<()> {
-        let at = self.services.iter().position(|(name, _)| name == API_SERVER);
-        let (_, mut service) = self.services.remove(at.context("no API server runs")?);
+        self.stop(API_SERVER)
+    }
+
+    /// Kills the controllers: nodes are given no pod networks.
+    ///
+    /// # Errors
+    /// When they do not run.
+    pub(crate) fn stop_controllers(&mut self) -> Result<()> {
+        self.stop(CONTROLLERS)
+    }
+
+    fn stop(&mut self, name: &str) -> Result<()> {
+        let at = self.services.iter().position(|(running, _)| running == name);
+        let (_, mut service) =
+            self.services.remove(at.with_context(|| format!("{name} does not run"))?);
         service.kill();
         Ok(())
     }
@@ -134,36 +154,34 @@ impl Control {
         log.lines().map(|line| serde_json::from_str(line).context("a line of it")).collect()
     }
 
-    fn start_controllers(&mut self) -> Result<()> {
-        for name in ["kube-controller-manager", "kube-scheduler"] {
-            let user = format!("system:{name}");
-            self.certificates.kubeconfig(&self.kubeconfig(name), &[&user, ""])?;
-        }
+    /// Starts the controllers.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub(crate) fn start_controllers(&mut self) -> Result<()> {
         let flag = |name: &str, value: PathBuf| format!("--{name}={}", value.display());
-        let kubeconfig = |name: &str| flag("kubeconfig", self.kubeconfig(name));
-        let flags = [
-            kubeconfig("kube-controller-manager"),
-            "--leader-elect=false".to_owned(),
-            "--allocate-node-cidrs=true".to_owned(),
-            format!("--cluster-cidr={}", CLUSTER_CIDRS.join(",")),
-            "--node-cidr-mask-size-ipv4=24".to_owned(),
-            "--node-cidr-mask-size-ipv6=64".to_owned(),
-            format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
-            flag("service-account-private-key-file", self.certificates.path("accounts.key")),
-            flag("root-ca-file", self.certificates.path("ca.crt")),
-            "--use-service-account-credentials=true".to_owned(),
-        ];
-        let scheduler = [kubeconfig("kube-scheduler"), "--leader-elect=false".to_owned()];
-        for (name, flags) in
-            [("kube-controller-manager", &flags[..]), ("kube-scheduler", &scheduler[..])]
-        {
-            let flags: Vec<OsString> = flags.iter().map(OsString::from).collect();
-            self.spawn(name, programs::built(name)?, &flags)?;
-        }
-        // Without it the API server refuses pods.
-        self.wait("the default service account", |control| {
-            control.kubectl.run("get serviceaccount default").map(drop)
-        })
+        self.start_client(
+            CONTROLLERS,
+            &[
+                "--allocate-node-cidrs=true".to_owned(),
+                format!("--cluster-cidr={}", CLUSTER_CIDRS.join(",")),
+                "--node-cidr-mask-size-ipv4=24".to_owned(),
+                "--node-cidr-mask-size-ipv6=64".to_owned(),
+                format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
+                flag("service-account-private-key-file", self.certificates.path("accounts.key")),
+                flag("root-ca-file", self.certificates.path("ca.crt")),
+                "--use-service-account-credentials=true".to_owned(),
+            ],
+        )
+    }
+
+    /// Starts what only talks to the API server, with a user of its own.
+    fn start_client(&mut self, name: &str, flags: &[String]) -> Result<()> {
+        let kubeconfig = self.directory.join(format!("{name}.kubeconfig"));
+        self.certificates.kubeconfig(&kubeconfig, &[&format!("system:{name}"), ""])?;
+        let own = [format!("--kubeconfig={}", kubeconfig.display()), "--leader-elect=false".into()];
+        let flags: Vec<OsString> = own.iter().chain(flags).map(OsString::from).collect();
+        self.spawn(name, programs::built(name)?, &flags)
     }
 
     /// Waits for something; the end of a service is an error at once.
@@ -184,10 +202,6 @@ impl Control {
             None => Ok(()),
             Some(name) => bail!("{name} has ended: {}", self.tail(&name)),
         }
-    }
-
-    fn kubeconfig(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}.kubeconfig"))
     }
 
     fn spawn(&mut self, name: &str, program: PathBuf, flags: &[OsString]) -> Result<()> {

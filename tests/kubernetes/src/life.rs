@@ -3,6 +3,7 @@
 
 mod agents;
 mod away;
+mod odd;
 mod pods;
 mod symptoms;
 
@@ -54,6 +55,7 @@ fn disturb(cluster: &mut Cluster, pods: &[Pod], report: &mut Report) {
     look("agents are killed while pods come and go", &mut |cluster| agents::kill(cluster, KILLS));
     look("the API server is away for a minute", &mut |cluster| away::api_server(cluster, pods));
     look("kubelets and containerd restart", &mut |cluster| away::services(cluster));
+    look("node objects are incomplete or overlap", &mut |cluster| odd::nodes(cluster, pods));
     look("what people look at tells, and the agents are taken away", &mut |cluster| {
         Ok(format!("{}; {}", symptoms::agents(cluster)?, symptoms::no_agents(cluster)?))
     });
