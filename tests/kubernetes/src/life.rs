@@ -51,8 +51,12 @@ fn disturb(cluster: &mut Cluster, pods: &[Pod], report: &mut Report) {
             Ok(format!("{found}; {packets} packets, none lost"))
         })
     };
-    look("a new image is rolled out", &mut |cluster| agents::roll(cluster));
-    look("agents are killed while pods come and go", &mut |cluster| agents::kill(cluster, KILLS));
+    look("a new image is rolled out", &mut |cluster| {
+        agents::nodes_stay_ready(cluster, || agents::roll(cluster))
+    });
+    look("agents are killed while pods come and go", &mut |cluster| {
+        agents::nodes_stay_ready(cluster, || agents::kill(cluster, KILLS))
+    });
     look("the API server is away for a minute", &mut |cluster| away::api_server(cluster, pods));
     look("kubelets and containerd restart", &mut |cluster| away::services(cluster));
     look("node objects are incomplete or overlap", &mut |cluster| odd::nodes(cluster, pods));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use harness::render::file;
 use harness::wait::wait_until;
 use harness::{another_build, binaries, bpf, command};
@@ -16,12 +16,15 @@ use serde_json::Value;
 use super::pods::{AT_ONCE, scale, settle};
 use crate::agent::{self, NAMESPACE};
 use crate::cluster::Cluster;
-use crate::kubectl::condition;
+use crate::kubectl::{condition, message};
 use crate::node::Node;
 use crate::programs;
+use crate::watch::Watch;
 
 const IMAGE: &str = "docker.io/podwire/podwire:0.1.0";
 const NEXT_IMAGE: &str = "docker.io/podwire/podwire:next";
+/// Label of a node for a moment.
+const LAST_SEEN: &str = "podwire.dev/last-seen";
 const READY_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Agents that the API server knows: name, node, image, and whether each is Ready.
@@ -109,6 +112,30 @@ pub(super) fn kill(cluster: &Cluster, times: usize) -> Result<String> {
     scale(cluster, 0)?;
     settle(cluster, 0)?;
     Ok(format!("{times} times"))
+}
+
+/// Does something to the agents. The runtime that asks the plugin for its STATUS says to the kubelet what that answers:
+/// no node may stop being Ready meanwhile.
+pub(super) fn nodes_stay_ready<T>(
+    cluster: &Cluster,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let kubectl = &cluster.control.kubectl;
+    let watch = Watch::new(kubectl, "/api/v1/nodes", "")?;
+    let done = work()?;
+    let last = &cluster.nodes[0].name;
+    // Behind all that was told before.
+    kubectl.run(&format!("label node {last} {LAST_SEEN}=true"))?;
+    let looked = watch.until("the end of what is told", READY_TIME_MAX, |heard| {
+        if !condition(&heard.object, "Ready") {
+            let why = message(&heard.object, "Ready");
+            return Some(Err(anyhow!("{} was not Ready: {why}", heard.name())));
+        }
+        let is_last = heard.object["metadata"]["labels"][LAST_SEEN].is_string();
+        is_last.then_some(Ok(()))
+    });
+    kubectl.run(&format!("label node {last} {LAST_SEEN}-"))?;
+    looked?.map(|()| done)
 }
 
 /// Kills the agent's process with SIGKILL.
