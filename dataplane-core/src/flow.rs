@@ -8,7 +8,7 @@ use crate::abi::names::{FLOWS, HOPS, LOOK_UPS};
 use crate::abi::{FlowKey, LookUp, NextHop};
 use crate::decide::Found;
 use crate::ip::Ip;
-use crate::packet::{ETH_LEN, Family, Headers, IPV4_LEN};
+use crate::packet::{Bytes, ETH_LEN, Family, Headers, IPV4_LEN};
 use crate::upper::{PROTOCOL_TCP, PROTOCOL_UDP};
 
 impl FlowKey {
@@ -53,6 +53,33 @@ impl FlowKey {
     }
 }
 
+/// A number that all packets of a flow have in common and other flows hardly have: of addresses, and of the ports of TCP
+/// and UDP. Fragments have no ports, so that those of one packet stay together.
+#[inline(always)]
+pub fn flow_hash<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> u32 {
+    let (source, destination) = (folded(&headers.source), folded(&headers.destination));
+    let addresses = source.wrapping_mul(OTHER).wrapping_add(destination);
+    let both = addresses.wrapping_mul(OTHER).wrapping_add(u64::from(ports(bytes, headers)));
+    (both.wrapping_mul(SCATTER) >> 32) as u32
+}
+
+/// Both ports as they lie in the packet; 0 where there are none, or a fragment begins that has others behind it.
+#[inline(always)]
+fn ports<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> u32 {
+    let has_ports = matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP);
+    if !has_ports || headers.family == Family::V4 && is_fragment(bytes) {
+        return 0;
+    }
+    bytes.at(headers.payload_offset()).map_or(0, u32::from_ne_bytes)
+}
+
+/// Whether an IPv4 header says that its packet is one of several (RFC 791): more follow, or it is not the first.
+#[inline(always)]
+fn is_fragment<B: Bytes + ?Sized>(bytes: &B) -> bool {
+    let field = bytes.head::<2>(ETH_LEN.wrapping_add(6)).map_or(0, u16::from_be_bytes);
+    field & 0x3fff != 0
+}
+
 /// Odd, so that no bit is lost; any but 1, so that source and destination count differently.
 const OTHER: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
@@ -64,10 +91,13 @@ const fn folded(ip: &Ip) -> u64 {
     u64::from_be(number) ^ (u64::from_be(network) << 16)
 }
 
-/// One of `places`, a power of two: the multiplication carries what differs to the top.
+/// A multiplication by it carries what differs to the top (Knuth's multiplicative hashing).
+const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One of `places`, a power of two.
 #[inline(always)]
 const fn scattered(word: u64, places: usize) -> usize {
-    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> u64::BITS.wrapping_sub(places.ilog2())) as usize
+    (word.wrapping_mul(SCATTER) >> u64::BITS.wrapping_sub(places.ilog2())) as usize
 }
 
 impl LookUp {

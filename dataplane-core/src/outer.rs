@@ -83,6 +83,21 @@ impl Outer {
     }
 }
 
+/// The sum of what lies behind the outer Ethernet header in these words, as a network card sums up a packet (RFC 1071).
+#[inline(always)]
+pub fn sum(words: &[u64; 8]) -> u32 {
+    let [_, second, rest @ ..] = words;
+    let [.., a, b] = second.to_ne_bytes();
+    let mut sum = u64::from(u16::from_ne_bytes([a, b]));
+    for word in rest {
+        sum = sum.wrapping_add(word & 0xffff_ffff).wrapping_add(word >> 32);
+    }
+    // Thirteen numbers of 32 bits carry at most four bits, and their sum at most one.
+    sum = (sum & 0xffff_ffff).wrapping_add(sum >> 32);
+    sum = (sum & 0xffff_ffff).wrapping_add(sum >> 32);
+    sum as u32
+}
+
 /// Four numbers as they lie on the wire.
 #[inline(always)]
 fn word(parts: [u16; 4]) -> u64 {

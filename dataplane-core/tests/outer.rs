@@ -1,7 +1,7 @@
 //! The headers of VXLAN, read back by an independent crate for any values.
 
 use dataplane_core::abi::Mac;
-use dataplane_core::outer::{OVERHEAD_IPV4, Outer};
+use dataplane_core::outer::{OVERHEAD_IPV4, Outer, sum};
 use dataplane_core::packet::Family;
 use etherparse::{Ethernet2Header, Ipv4Header, UdpHeader};
 use proptest::prelude::*;
@@ -29,8 +29,14 @@ proptest! {
             inner_macs: [inner_to, inner_from],
             family: if is_ipv6 { Family::V6 } else { Family::V4 },
         };
-        let bytes: Vec<u8> = outer.words().into_iter().flat_map(u64::to_ne_bytes).collect();
+        let words = outer.words();
+        let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
         prop_assert_eq!(bytes.len(), 14 + OVERHEAD_IPV4 as usize);
+        let independent = etherparse::checksum::Sum16BitWords::new().add_slice(&bytes[14..]);
+        let folded = sum(&words);
+        let folded = (folded & 0xffff) + (folded >> 16);
+        let folded = ((folded & 0xffff) + (folded >> 16)) as u16;
+        prop_assert_eq!(!folded, independent.ones_complement());
 
         let (ethernet, rest) = Ethernet2Header::from_slice(&bytes).expect("Ethernet");
         prop_assert_eq!((ethernet.destination, ethernet.source), (macs[0], macs[1]));

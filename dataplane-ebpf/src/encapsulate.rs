@@ -5,11 +5,9 @@
 
 use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-    BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
+    BPF_F_ADJ_ROOM_FIXED_GSO, bpf_adj_room_mode,
 };
-use aya_ebpf::helpers::{
-    bpf_get_hash_recalc, bpf_get_prandom_u32, bpf_skb_adjust_room, bpf_skb_store_bytes,
-};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_skb_adjust_room};
 use dataplane_core::abi::Config;
 use dataplane_core::decide::family_of;
 use dataplane_core::ip::Ip;
@@ -45,12 +43,11 @@ pub(crate) fn encapsulate(way: &Way<'_>, node: &Ip) -> Option<u32> {
         return None;
     }
     let hop = to_node(way, &mut blank().0, node).ok()?;
-    let skb = way.packet.skb();
-    // SAFETY: a plain helper call; the context is valid. Now, as it reads the first headers that it finds.
-    let flow_hash = unsafe { bpf_get_hash_recalc(skb) };
+    // Now, of the headers that are there.
+    let flow_hash = way.packet.flow_hash(way.headers);
     let mode = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
     // SAFETY: the context is valid; no packet pointer is held over the helper.
-    if unsafe { bpf_skb_adjust_room(skb, OVERHEAD_IPV4 as i32, mode, LAYERS) } != 0 {
+    if unsafe { bpf_skb_adjust_room(way.packet.skb(), OVERHEAD_IPV4 as i32, mode, LAYERS) } != 0 {
         return None;
     }
     let outer = Outer {
@@ -66,12 +63,6 @@ pub(crate) fn encapsulate(way: &Way<'_>, node: &Ip) -> Option<u32> {
         inner_macs: [way.config.tunnel_mac, way.config.host_mac],
         family: way.headers.family,
     };
-    let words = outer.words();
-    // SAFETY: `words` has the size that is given. The room for it was just made, so that the helper cannot
-    // fail; if it did, the packet would be no packet of any protocol.
-    unsafe {
-        let (from, length) = (words.as_ptr().cast(), size_of_val(&words) as u32);
-        bpf_skb_store_bytes(skb, 0, from, length, u64::from(BPF_F_RECOMPUTE_CSUM));
-    }
+    way.packet.put_outer(&outer.words());
     Some(hop.ifindex)
 }

@@ -2,11 +2,13 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{
-    bpf_csum_update, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
+    bpf_csum_update, bpf_set_hash, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
     bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
 use dataplane_core::abi::Mac;
+use dataplane_core::flow::flow_hash;
+use dataplane_core::outer;
 use dataplane_core::packet::{Bytes, ETH_LEN, Family, Headers, IPV6_LEN};
 use dataplane_core::rewrite::{SPENT_HOP_IPV6, spend_hop_ipv4};
 
@@ -55,6 +57,22 @@ impl Packet {
     pub(crate) fn gso_size(&self) -> u32 {
         // SAFETY: as in `ifindex`.
         unsafe { (*self.skb).gso_size }
+    }
+
+    /// The hash of the packet's flow: that of its socket where there is one, which changes where TCP looks for another
+    /// path. What is found here the kernel has from now on, for queues.
+    #[inline(always)]
+    pub(crate) fn flow_hash(&self, headers: &Headers) -> u32 {
+        // SAFETY: as in `ifindex`; no packet pointer is held over the helper.
+        unsafe {
+            let known = (*self.skb).hash;
+            if known != 0 {
+                return known;
+            }
+            let hash = flow_hash(self, headers);
+            bpf_set_hash(self.skb, hash);
+            hash
+        }
     }
 
     /// Addressed to this interface's MAC, in no VLAN; a tag that gives a priority only is no VLAN, and the
@@ -146,6 +164,20 @@ impl Packet {
                     at.add(7).write(headers.ttl.wrapping_sub(1));
                     bpf_csum_update(self.skb, SPENT_HOP_IPV6);
                 }
+            }
+        }
+    }
+
+    /// Writes the headers of a tunnel into the room that was made for them behind the first Ethernet header, and over
+    /// that one. A checksum that the network card took over the whole packet follows.
+    #[inline(always)]
+    pub(crate) fn put_outer(&self, words: &[u64; 8]) {
+        if let Some(at) = self.pointer::<64>(0) {
+            // SAFETY: `pointer` checked that 64 bytes are there, and is not used after the helper; the context is
+            // valid.
+            unsafe {
+                at.cast::<[u64; 8]>().write_unaligned(*words);
+                bpf_csum_update(self.skb, outer::sum(words));
             }
         }
     }
