@@ -22,20 +22,19 @@ use crate::kernel::live::{OBJECT, nft, syscall};
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// All that the programs call.
-const HELPERS: [BpfHelper; 20] = [
+const HELPERS: [BpfHelper; 19] = [
     BpfHelper::BPF_FUNC_map_lookup_elem,
     BpfHelper::BPF_FUNC_ktime_get_ns,
     BpfHelper::BPF_FUNC_get_prandom_u32,
-    BpfHelper::BPF_FUNC_skb_store_bytes,
     BpfHelper::BPF_FUNC_skb_get_tunnel_key,
     BpfHelper::BPF_FUNC_skb_set_tunnel_key,
     BpfHelper::BPF_FUNC_redirect,
     BpfHelper::BPF_FUNC_skb_load_bytes,
     BpfHelper::BPF_FUNC_skb_change_type,
-    BpfHelper::BPF_FUNC_get_hash_recalc,
     BpfHelper::BPF_FUNC_skb_change_tail,
     BpfHelper::BPF_FUNC_skb_pull_data,
     BpfHelper::BPF_FUNC_csum_update,
+    BpfHelper::BPF_FUNC_set_hash,
     BpfHelper::BPF_FUNC_skb_adjust_room,
     BpfHelper::BPF_FUNC_fib_lookup,
     BpfHelper::BPF_FUNC_jiffies64,
