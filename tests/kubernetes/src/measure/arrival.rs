@@ -120,6 +120,9 @@ pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Vec<Verdict>> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if looked.reach.is_some() {
+        Reach::end(cluster)?;
+    }
     let count = looked.agents.len();
     let mut found: Vec<(String, Series)> = CHANGES
         .iter()

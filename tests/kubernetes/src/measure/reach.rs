@@ -48,7 +48,7 @@ impl Mark {
 }
 
 impl Reach {
-    /// Starts the pods, which go with the cluster.
+    /// Starts the pods.
     pub(super) fn new(cluster: &Cluster, size: Size) -> Result<Self> {
         let kubectl = &cluster.control.kubectl;
         let mut objects =
@@ -76,6 +76,15 @@ impl Reach {
             })
         })?;
         Ok(Self { senders, receivers })
+    }
+
+    /// Removes the pods: what is measured next wants all addresses of a node.
+    pub(super) fn end(cluster: &Cluster) -> Result<()> {
+        cluster
+            .control
+            .kubectl
+            .run(&format!("delete namespace {NAMESPACE} --timeout=50s"))
+            .map(drop)
     }
 
     pub(super) fn pods(&self) -> usize {
