@@ -172,7 +172,7 @@ fn stream(
 ) -> BoxStream<'static, watcher::Result<Event<NodeObject>>> {
     let config = match listing {
         Listing::Streamed => Config::default().streaming_lists(),
-        // From the server's cache: thousands of agents may come at once.
+        // Bounded memory comes first: with a page size the server reads etcd, not its cache.
         Listing::Paged => Config::default().any_semantic().page_size(PAGE),
     };
     watcher(Api::all(server.client.clone()), config.timeout(WATCH_SECONDS)).boxed()
