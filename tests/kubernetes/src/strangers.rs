@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use harness::command;
+use harness::node_map::NodeMap;
 use serde_json::{Value, json};
 
 use crate::addresses::API;
@@ -92,6 +93,15 @@ fn addresses(host: u8) -> [IpAddr; 2] {
 fn status(addresses: &[IpAddr]) -> Value {
     let one = |address| json!({"type": "InternalIP", "address": address});
     json!({"addresses": addresses.iter().map(one).collect::<Vec<_>>()})
+}
+
+/// Whether a node sends packets for `to` to one of these addresses; nowhere where none are given.
+pub(crate) fn leads(nodes: &NodeMap, to: IpAddr, addresses: Option<[IpAddr; 2]>) -> Result<bool> {
+    Ok(match (nodes.way(to)?, addresses) {
+        (Some(way), Some(addresses)) => addresses.contains(&way),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    })
 }
 
 /// Lets the control plane's machine answer for the addresses of all, and of a pod of each: to a node they are neighbours

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::network::Network;
 use crate::node::Node;
 use crate::pod::Pod;
-use crate::strangers::{Stranger, answer, answer_for};
+use crate::strangers::{Stranger, answer, answer_for, leads};
 
 const TIME_MAX: Duration = Duration::from_secs(60);
 /// Inside the first network of the first one.
@@ -117,24 +117,20 @@ fn said_by_all(cluster: &Cluster, texts: &[String]) -> Result<()> {
 
 /// Waits until every node sends packets to this address to that node.
 fn way(cluster: &Cluster, to: IpAddr, stranger: Stranger) -> Result<()> {
-    let maps = cluster.nodes.iter().map(Node::node_map).collect::<Result<Vec<_>>>()?;
-    wait_until("a way", TIME_MAX, || {
-        for map in &maps {
-            let found = map.way(to)?;
-            let is_there = found.is_some_and(|node| stranger.addresses().contains(&node));
-            ensure!(is_there, "to {to} by {found:?}, not by {}", stranger.name());
-        }
-        Ok(())
-    })
+    wait_for_way(cluster, to, Some(stranger.addresses()))
 }
 
 /// Waits until no node sends packets there.
 fn no_way(cluster: &Cluster, to: IpAddr) -> Result<()> {
+    wait_for_way(cluster, to, None)
+}
+
+fn wait_for_way(cluster: &Cluster, to: IpAddr, wanted: Option<[IpAddr; 2]>) -> Result<()> {
     let maps = cluster.nodes.iter().map(Node::node_map).collect::<Result<Vec<_>>>()?;
-    wait_until("no way", TIME_MAX, || {
+    wait_until("the way that is wanted", TIME_MAX, || {
         for map in &maps {
-            let found = map.way(to)?;
-            ensure!(found.is_none(), "{to} is at {found:?}");
+            let is_right = leads(map, to, wanted)?;
+            ensure!(is_right, "to {to} by {:?}, wanted {wanted:?}", map.way(to)?);
         }
         Ok(())
     })

@@ -19,7 +19,7 @@ use crate::cluster::Cluster;
 use crate::control::Control;
 use crate::network::Network;
 use crate::node::Node;
-use crate::strangers::{Stranger, answer};
+use crate::strangers::{Stranger, answer, leads};
 use crate::watch::{Heard, Watch};
 
 /// Milliseconds.
@@ -73,13 +73,7 @@ impl Change {
             Self::Delete => None,
         };
         for pod in stranger.pods() {
-            let way = nodes.way(pod)?;
-            let is_right = match (way, wanted) {
-                (Some(to), Some(addresses)) => addresses.contains(&to),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            };
-            if !is_right {
+            if !leads(nodes, pod, wanted)? {
                 return Ok(false);
             }
         }
