@@ -204,6 +204,22 @@ async fn pages_after(code: u16, why: &str) {
     watch.begin(200).await;
     watch.event("ADDED", &node('c', 51, "")).await;
     assert_eq!(followed.names().await, "a b c");
+    // It may have been updated, or its etcd.
+    watch.event("ERROR", &status(410, "too old resource version")).await;
+    followed.trouble().await;
+    let _watch = server.list(&[node('a', 5, ""), node('c', 51, "")], 60).await;
+    assert_eq!(followed.names().await, "a c");
+}
+
+#[tokio::test]
+async fn an_error_of_a_server_that_streams_lists_changes_nothing() {
+    let mut server = Server::start().await;
+    let mut followed = Followed::start(&server);
+    let asked = server.asked(&["sendInitialEvents=true"]).await;
+    asked.refuse(500, "etcdserver: leader changed").await;
+    assert!(followed.trouble().await.contains("leader changed"));
+    let _watch = server.list(&[node('a', 5, "")], 7).await;
+    assert_eq!(followed.names().await, "a");
 }
 
 #[tokio::test]

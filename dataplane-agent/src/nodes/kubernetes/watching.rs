@@ -44,7 +44,10 @@ enum Listing {
 /// An endless watch.
 pub(super) struct Watch {
     server: ApiServer,
+    /// How this list is asked for.
     listing: Listing,
+    /// How the next is asked for at first.
+    next_listing: Listing,
     stream: BoxStream<'static, watcher::Result<Event<NodeObject>>>,
     backoff: DefaultBackoff,
     /// Not before.
@@ -60,6 +63,7 @@ impl Watch {
             stream: stream(&server, listing),
             server,
             listing,
+            next_listing: listing,
             backoff: DefaultBackoff::default(),
             resume_at: Instant::now(),
             list_due: Some(Instant::now() + LIST_TIME_MAX),
@@ -79,7 +83,10 @@ impl Watch {
                     Ok(Some(Ok(event))) => self.event(event),
                     Ok(Some(Err(error))) => match cause(error) {
                         // Nothing is wrong with such a server: no pause.
-                        Ok(cause) if self.is_not_streamed(&cause) => continue,
+                        Ok(cause) if self.refuses_to_stream(&cause) => {
+                            self.list_by_pages(&explain(&cause));
+                            continue;
+                        }
                         Ok(cause) => self.failed(&cause),
                         Err(why) => self.start_again(why),
                     },
@@ -101,18 +108,23 @@ impl Watch {
         Heard::Event(Box::new(event))
     }
 
-    /// Whether the server only refuses to stream the list; from now on it is asked for pages.
-    fn is_not_streamed(&mut self, cause: &kube::Error) -> bool {
-        // 500 is what a server says whose etcd is too old for it (before 3.5).
-        let is_refused =
-            matches!(cause, kube::Error::Api(status) if [400, 422, 500].contains(&status.code));
-        let is_it = is_refused && self.listing == Listing::Streamed && self.list_due.is_some();
-        if is_it {
-            self.use_pages(&explain(cause));
-            self.stream = stream(&self.server, self.listing);
-            self.list_due = Some(Instant::now() + LIST_TIME_MAX);
-        }
-        is_it
+    /// Whether the server can list nodes, but not as events.
+    fn refuses_to_stream(&self, cause: &kube::Error) -> bool {
+        let says_so = matches!(cause, kube::Error::Api(status) if match status.code {
+            400 | 422 => true,
+            // Its etcd is too old for it (before 3.4.31 and 3.5.13).
+            500 => status.message.contains("RequestWatchProgress"),
+            _ => false,
+        });
+        says_so && self.listing == Listing::Streamed && self.list_due.is_some()
+    }
+
+    /// Asks for this list again, by pages. It may be updated before the next.
+    fn list_by_pages(&mut self, why: &str) {
+        say_pages(why);
+        self.listing = Listing::Paged;
+        self.stream = stream(&self.server, self.listing);
+        self.list_due = Some(Instant::now() + LIST_TIME_MAX);
     }
 
     fn failed(&mut self, cause: &kube::Error) -> Heard {
@@ -129,18 +141,16 @@ impl Watch {
     fn late(&mut self) -> Heard {
         let why = format!("no complete list of nodes within {} s", LIST_TIME_MAX.as_secs());
         if self.listing == Listing::Streamed {
-            self.use_pages(&why);
+            // It may not know what it is asked for (before 1.27), and would be waited for with each list.
+            say_pages(&why);
+            self.next_listing = Listing::Paged;
         }
         self.start_again(why)
     }
 
-    fn use_pages(&mut self, why: &str) {
-        tracing::info!(why, "the API server does not stream lists: nodes are listed by pages");
-        self.listing = Listing::Paged;
-    }
-
     /// Lists all nodes again, after a pause.
     pub(super) fn start_again(&mut self, why: String) -> Heard {
+        self.listing = self.next_listing;
         self.stream = stream(&self.server, self.listing);
         self.list_due = Some(Instant::now());
         self.pause(why)
@@ -166,14 +176,18 @@ fn cause(error: watcher::Error) -> Result<kube::Error, String> {
     }
 }
 
+fn say_pages(why: &str) {
+    tracing::info!(why, "the API server does not stream lists: nodes are listed by pages");
+}
+
 fn stream(
     server: &ApiServer,
     listing: Listing,
 ) -> BoxStream<'static, watcher::Result<Event<NodeObject>>> {
     let config = match listing {
         Listing::Streamed => Config::default().streaming_lists(),
-        // Bounded memory comes first: with a page size the server reads etcd, not its cache.
-        Listing::Paged => Config::default().any_semantic().page_size(PAGE),
+        // Bounded memory comes first: pages come from etcd (a list from the server's cache comes whole).
+        Listing::Paged => Config::default().page_size(PAGE),
     };
     watcher(Api::all(server.client.clone()), config.timeout(WATCH_SECONDS)).boxed()
 }
