@@ -9,7 +9,7 @@ use crate::abi::{FlowKey, LookUp, NextHop};
 use crate::decide::Found;
 use crate::ip::Ip;
 use crate::packet::{Bytes, ETH_LEN, Family, Headers, IPV4_LEN};
-use crate::upper::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::upper::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
 
 impl FlowKey {
     /// The key of a packet whose fate hangs on its addresses alone; none for packets that must be looked
@@ -44,21 +44,24 @@ impl FlowKey {
         self.place_of(LOOK_UPS)
     }
 
-    /// Both addresses, so that no two flows of one pod, and not the two ways of one conversation, come to the same
-    /// place more often than by chance.
     #[inline(always)]
     const fn place_of(&self, places: usize) -> usize {
-        let (source, destination) = (folded(&self.source), folded(&self.destination));
-        scattered(source.wrapping_mul(OTHER).wrapping_add(destination), places)
+        scattered(mixed(&self.source, &self.destination), places)
     }
 }
 
-/// A number that all packets of a flow have in common and other flows hardly have: of addresses, and of the ports of TCP
-/// and UDP. Fragments have no ports, so that those of one packet stay together.
+/// Both addresses, so that no two flows of one pod, and not the two ways of one conversation, come to the same number
+/// more often than by chance.
+#[inline(always)]
+const fn mixed(source: &Ip, destination: &Ip) -> u64 {
+    folded(source).wrapping_mul(OTHER).wrapping_add(folded(destination))
+}
+
+/// A number that all packets of a flow have in common and other flows hardly have: of addresses, and of the ports of
+/// TCP, UDP and SCTP. Fragments have no ports, so that those of one packet stay together.
 #[inline(always)]
 pub fn flow_hash<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> u32 {
-    let (source, destination) = (folded(&headers.source), folded(&headers.destination));
-    let addresses = source.wrapping_mul(OTHER).wrapping_add(destination);
+    let addresses = mixed(&headers.source, &headers.destination);
     let both = addresses.wrapping_mul(OTHER).wrapping_add(u64::from(ports(bytes, headers)));
     (both.wrapping_mul(SCATTER) >> 32) as u32
 }
@@ -66,7 +69,7 @@ pub fn flow_hash<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> u32 {
 /// Both ports as they lie in the packet; 0 where there are none, or a fragment begins that has others behind it.
 #[inline(always)]
 fn ports<B: Bytes + ?Sized>(bytes: &B, headers: &Headers) -> u32 {
-    let has_ports = matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP);
+    let has_ports = matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_SCTP);
     if !has_ports || headers.family == Family::V4 && is_fragment(bytes) {
         return 0;
     }

@@ -15,6 +15,8 @@ pub const PROTOCOL_TCP: u8 = IpProto::Tcp as u8;
 pub const PROTOCOL_UDP: u8 = IpProto::Udp as u8;
 /// IP protocol number of ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
+/// IP protocol number of SCTP (RFC 9260), whose ports lie where those of TCP do.
+pub const PROTOCOL_SCTP: u8 = IpProto::Sctp as u8;
 
 const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
 const ROUTING: u8 = IpProto::Ipv6Route as u8;

@@ -194,4 +194,13 @@ fn a_flow_has_one_hash_and_others_have_others() {
     let (first, later) = (fragment(7, [0x20, 0]), fragment(9, [0, 3]));
     assert_eq!(hash(&first), hash(&later), "fragments of one packet stay together");
     assert_eq!(hash(&fragment(7, [0x40, 0])), hash(&udp(7, b"a")), "DF alone makes no fragment");
+    let of = |protocol, port| {
+        let mut packet = udp(port, b"a");
+        packet[23] = protocol;
+        hash(&packet)
+    };
+    const SCTP: u8 = 132;
+    assert_ne!(of(SCTP, 1), of(SCTP, 2));
+    const GRE: u8 = 47;
+    assert_eq!(of(GRE, 1), of(GRE, 2), "what lies there is no port");
 }

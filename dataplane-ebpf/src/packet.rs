@@ -59,14 +59,18 @@ impl Packet {
         unsafe { (*self.skb).gso_size }
     }
 
-    /// The hash of the packet's flow: that of its socket where there is one, which changes where TCP looks for another
-    /// path. What is found here the kernel has from now on, for queues.
+    /// The hash of the packet's flow: for TCP that of its socket, which changes where TCP looks for another path. What
+    /// is found here the kernel has from now on, for queues.
+    ///
+    /// A packet that the node's stack forwards from another interface may bring the hash of that card, which can be of
+    /// the addresses alone (`PKT_HASH_TYPE_L3`): it is not taken.
     #[inline(always)]
     pub(crate) fn flow_hash(&self, headers: &Headers) -> u32 {
         // SAFETY: as in `ifindex`; no packet pointer is held over the helper.
         unsafe {
+            let from = (*self.skb).ingress_ifindex;
             let known = (*self.skb).hash;
-            if known != 0 {
+            if known != 0 && (from == 0 || from == (*self.skb).ifindex) {
                 return known;
             }
             let hash = flow_hash(self, headers);
