@@ -12,6 +12,9 @@ use serde_json::json;
 
 use crate::addresses::{API, API_SERVICE, CONTROL};
 
+/// A user who may do everything, and the group.
+pub(crate) const ADMIN: [&str; 2] = ["kubernetes-admin", "system:masters"];
+
 /// Files of the certificate authority and of the API server.
 #[derive(Debug)]
 pub(crate) struct Certificates {

@@ -16,7 +16,7 @@ use harness::wait::wait_until;
 use serde_json::Value;
 
 use crate::addresses::{CONTROL, SERVICE_CIDRS};
-use crate::certificates::Certificates;
+use crate::certificates::{ADMIN, Certificates};
 use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
 use crate::programs;
@@ -61,7 +61,7 @@ impl Control {
         fs::create_dir_all(&directory)?;
         let certificates = Certificates::new(&directory)?;
         let kubeconfig = directory.join("admin.kubeconfig");
-        certificates.kubeconfig(&kubeconfig, &["kubernetes-admin", "system:masters"])?;
+        certificates.kubeconfig(&kubeconfig, &ADMIN)?;
         let kubectl = Kubectl::new(&namespace, kubeconfig)?;
         let keep = run.is_kept();
         let services = Vec::new();

@@ -3,6 +3,7 @@
 
 mod agents;
 mod away;
+mod by_hand;
 mod odd;
 mod pods;
 mod symptoms;

@@ -1,7 +1,7 @@
 //! The pod network of a cluster.
 
 mod bridge;
-mod podwire;
+pub(crate) mod podwire;
 
 use std::fs;
 use std::path::PathBuf;

@@ -61,7 +61,11 @@ const RUN: [Run; 12] = [
         AGENTS,
         "--namespace k8s.io run --rm --privileged --net-host",
     ),
-    ("podwire-agent run --kubernetes", "deploy/podwire.yaml", "- --kubernetes"),
+    (
+        "podwire-agent run --kubernetes --node-name",
+        "tests/kubernetes/src/life/by_hand.rs",
+        r#""--kubeconfig""#,
+    ),
 ];
 /// Commands of tables, and what the file that runs them has of each.
 const OF_TABLES: [(&str, &str); 4] = [

@@ -26,10 +26,11 @@ const IN_BOTH: [&str; 2] = ["10.244.100.200", "fd00:10:244:100:8000::200"];
 /// All of it; `pods` shall reach those that turn out well.
 pub(super) fn nodes(cluster: &mut Cluster, pods: &[Pod]) -> Result<String> {
     answer(&cluster.control)?;
-    let [older, younger, late] = [0, 1, 2].map(Stranger::new);
-    let result = late_in_all(cluster, late, pods)
-        .and_then(|()| overlap(cluster, older, younger, pods).context("networks that overlap"));
-    for stranger in [older, younger, late] {
+    let [older, younger, late, witness] = [0, 1, 2, 3].map(Stranger::new);
+    let result = late_in_all(cluster, late, witness, pods).and_then(|()| {
+        overlap(cluster, [older, younger], witness, pods).context("networks that overlap")
+    });
+    for stranger in [older, younger, late, witness] {
         cluster
             .control
             .kubectl
@@ -41,7 +42,12 @@ pub(super) fn nodes(cluster: &mut Cluster, pods: &[Pod]) -> Result<String> {
 }
 
 /// First it has neither network nor address, then the controllers give it the one, then it is given the other.
-fn late_in_all(cluster: &mut Cluster, late: Stranger, pods: &[Pod]) -> Result<()> {
+fn late_in_all(
+    cluster: &mut Cluster,
+    late: Stranger,
+    witness: Stranger,
+    pods: &[Pod],
+) -> Result<()> {
     let name = late.name();
     cluster.control.stop_controllers()?;
     let created = late.create_with(&cluster.control, &[], &[]).and_then(|()| {
@@ -65,9 +71,8 @@ fn late_in_all(cluster: &mut Cluster, late: Stranger, pods: &[Pod]) -> Result<()
         Ok(())
     })?;
     let in_each: Vec<IpAddr> = given.iter().map(|cidr| fifth(cidr)).collect::<Result<_>>()?;
-    for to in &in_each {
-        no_way(cluster, *to)?;
-    }
+    all_is_heard(cluster, witness)?;
+    in_each.iter().try_for_each(|to| no_way(cluster, *to)).context("without an address")?;
     answer_for(&cluster.control, in_each.iter().copied())?;
     late.change(&cluster.control, late.addresses())?;
     in_each.iter().try_for_each(|to| way(cluster, *to, late)).context("given late")?;
@@ -75,7 +80,12 @@ fn late_in_all(cluster: &mut Cluster, late: Stranger, pods: &[Pod]) -> Result<()
 }
 
 /// The younger one goes without its network until the older one is gone.
-fn overlap(cluster: &Cluster, older: Stranger, younger: Stranger, pods: &[Pod]) -> Result<()> {
+fn overlap(
+    cluster: &Cluster,
+    [older, younger]: [Stranger; 2],
+    witness: Stranger,
+    pods: &[Pod],
+) -> Result<()> {
     let control = &cluster.control;
     let in_both = IN_BOTH.map(|text| text.parse().expect("an address"));
     answer_for(control, in_both)?;
@@ -90,6 +100,7 @@ fn overlap(cluster: &Cluster, older: Stranger, younger: Stranger, pods: &[Pod]) 
         )
     });
     said_by_all(cluster, &said.collect::<Vec<_>>())?;
+    all_is_heard(cluster, witness)?;
     in_both.iter().try_for_each(|to| way(cluster, *to, older))?;
     reached(cluster, pods, &in_both)?;
     older.delete(control)?;
@@ -113,6 +124,14 @@ fn said_by_all(cluster: &Cluster, texts: &[String]) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Waits until every node has in its maps what was made before: a node that is made now, and taken away again.
+fn all_is_heard(cluster: &Cluster, witness: Stranger) -> Result<()> {
+    witness.create(&cluster.control)?;
+    witness.pods().iter().try_for_each(|to| way(cluster, *to, witness))?;
+    witness.delete(&cluster.control)?;
+    witness.pods().iter().try_for_each(|to| no_way(cluster, *to))
 }
 
 /// Waits until every node sends packets to this address to that node.

@@ -44,16 +44,25 @@ pub(super) fn import(node: &Node, containerd: Containerd) -> Result<()> {
 
 /// The shipped one, with this cluster's arguments.
 fn manifest(mode: Mode) -> Result<String> {
-    let mut ours = format!("            - --encapsulation={}\n", mode.name());
-    for cidr in CLUSTER_CIDRS {
-        ours.push_str(&format!("            - --cluster-cidr={cidr}\n"));
-    }
+    let lines = settings(mode).into_iter().map(|setting| format!("            - {setting}\n"));
+    let ours: String = lines.collect();
     let mut manifest = MANIFEST.to_owned();
     for argument in ARGUMENTS {
         ensure!(manifest.matches(argument).count() == 1, "deploy/podwire.yaml has no {argument}");
         manifest = manifest.replace(argument, &[argument, &ours].concat());
     }
     Ok(manifest)
+}
+
+/// What the agents of this cluster are told.
+pub(crate) fn settings(mode: Mode) -> Vec<String> {
+    match mode {
+        Mode::Auto => Vec::new(),
+        Mode::Direct | Mode::Vxlan => {
+            let cidrs = CLUSTER_CIDRS.map(|cidr| format!("--cluster-cidr={cidr}"));
+            [format!("--encapsulation={}", mode.name())].into_iter().chain(cidrs).collect()
+        }
+    }
 }
 
 /// `PODWIRE_IMAGE`, or what `cargo xtask image` makes.
