@@ -65,7 +65,7 @@ const OUTSIDE: [(&str, &str); 6] = [
     ("DELETE", "/api/v1/nodes/NODE?dryRun=All"),
 ];
 
-/// A server that streams lists, as that of these tests, is asked for none.
+/// A server that streams lists, as that beside containerd 2, is asked for none.
 const OF_OLDER: &str = "list nodes";
 
 pub(super) fn run(cluster: &Cluster, report: &mut Report) {
