@@ -236,7 +236,7 @@ impl Follower {
     /// Resolves, and logs what is new about it.
     fn judge(&mut self) -> Known {
         let (known, doubts) = self.resolve();
-        for doubt in doubts.iter().take(DOUBTS_MAX).filter(|doubt| !self.doubts.contains(doubt)) {
+        for doubt in doubts.iter().filter(|doubt| !self.doubts.contains(doubt)) {
             if doubt.is_passing {
                 tracing::info!("{doubt}");
             } else {
@@ -255,10 +255,13 @@ impl Follower {
     }
 
     fn resolve(&self) -> (Known, Vec<Doubt>) {
-        let resolved = resolve(self.objects.all(), &self.own_name, &self.network);
-        let mut doubts: Vec<String> =
-            resolved.doubts.iter().take(DOUBTS_MAX).map(ToString::to_string).collect();
+        let mut resolved = resolve(self.objects.all(), &self.own_name, &self.network);
+        // Those that pass by themselves must not hide others.
+        resolved.doubts.sort_by_key(|doubt| doubt.is_passing);
         let more = resolved.doubts.len().saturating_sub(DOUBTS_MAX);
+        // What is not told now is told when there is room for it.
+        resolved.doubts.truncate(DOUBTS_MAX);
+        let mut doubts: Vec<String> = resolved.doubts.iter().map(ToString::to_string).collect();
         if more > 0 {
             doubts.push(format!("and {more} more of this kind"));
         }

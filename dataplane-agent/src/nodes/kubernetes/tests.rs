@@ -184,21 +184,23 @@ async fn a_server_that_does_not_stream_lists_is_asked_for_pages() {
     }
 }
 
+/// A list with one node.
+fn page(node: &str, more: &str) -> String {
+    format!(
+        r#"{{ "kind": "NodeList", "apiVersion": "v1",
+              "metadata": {{ "resourceVersion": "50"{more} }}, "items": [{node}] }}"#
+    )
+}
+
 async fn pages_after(code: u16, why: &str) {
     let mut server = Server::start().await;
     let mut followed = Followed::start(&server);
     let asked = server.asked(&["sendInitialEvents=true"]).await;
     asked.refuse(code, why).await;
-    let page = |node: String, more: &str| {
-        format!(
-            r#"{{ "kind": "NodeList", "apiVersion": "v1",
-                  "metadata": {{ "resourceVersion": "50"{more} }}, "items": [{node}] }}"#
-        )
-    };
     let asked = server.asked(&["/api/v1/nodes?", "limit=50"]).await;
-    asked.answer(200, &page(node('a', 5, ""), r#", "continue": "next""#)).await;
+    asked.answer(200, &page(&node('a', 5, ""), r#", "continue": "next""#)).await;
     let asked = server.asked(&["limit=50", "continue=next"]).await;
-    asked.answer(200, &page(node('b', 6, ""), "")).await;
+    asked.answer(200, &page(&node('b', 6, ""), "")).await;
     assert_eq!(followed.names().await, "a b");
     let mut watch = server.asked(&["watch=true", "resourceVersion=50"]).await;
     watch.begin(200).await;
@@ -231,7 +233,31 @@ async fn a_server_that_is_stuck_is_given_up() {
     stuck.event("ADDED", &node('a', 5, "")).await;
     assert!(followed.trouble().await.contains("no complete list of nodes"));
     // It may be one that does not know what it was asked for.
-    server.asked(&["limit=50"]).await;
+    let asked = server.asked(&["limit=50"]).await;
+    asked.answer(200, &page(&node('a', 5, ""), "")).await;
+    assert_eq!(followed.names().await, "a");
+    let mut watch = server.asked(&["watch=true", "resourceVersion=50"]).await;
+    watch.begin(200).await;
+    watch.event("ERROR", &status(410, "too old resource version")).await;
+    followed.trouble().await;
+    let _watch = server.list(&[node('a', 5, ""), node('c', 51, "")], 60).await;
+    assert_eq!(followed.names().await, "a c");
+}
+
+#[tokio::test]
+async fn nodes_that_are_young_hide_no_node_that_is_wrong() {
+    let mut server = Server::start().await;
+    let mut followed = Followed::start(&server);
+    let young = |name| node(name, 5, "").replace("\"podCIDRs\"", "\"podcidrs\"");
+    let mut nodes: Vec<String> = ('b'..'y').map(young).collect();
+    // As that of `a`, which is older.
+    nodes.push(node('z', 5, "").replace("10.244.26.0/24", "10.244.1.0/25"));
+    nodes.push(node('a', 5, ""));
+    let _watch = server.list(&nodes, 7).await;
+    let News::Nodes(known) = followed.next().await else { panic!() };
+    let [first, .., more] = &known.doubts[..] else { panic!("{:?}", known.doubts) };
+    assert!(first.contains("node z: its pod network 10.244.1.0/25 overlaps"), "{first}");
+    assert_eq!(more, "and 4 more of this kind");
 }
 
 #[tokio::test]

@@ -102,7 +102,10 @@ impl Watch {
     fn event(&mut self, event: Event<NodeObject>) -> Heard {
         match &event {
             Event::Init => self.list_due = Some(Instant::now() + LIST_TIME_MAX),
-            Event::InitDone => self.list_due = None,
+            Event::InitDone => {
+                self.list_due = None;
+                self.next_listing = Listing::Streamed;
+            }
             Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
         }
         Heard::Event(Box::new(event))
@@ -119,9 +122,9 @@ impl Watch {
         says_so && self.listing == Listing::Streamed && self.list_due.is_some()
     }
 
-    /// Asks for this list again, by pages. It may be updated before the next.
+    /// Asks for this list again, by pages. The server may be updated before the next.
     fn list_by_pages(&mut self, why: &str) {
-        say_pages(why);
+        tracing::info!(why, "the API server does not stream lists: nodes are listed by pages");
         self.listing = Listing::Paged;
         self.stream = stream(&self.server, self.listing);
         self.list_due = Some(Instant::now() + LIST_TIME_MAX);
@@ -141,8 +144,8 @@ impl Watch {
     fn late(&mut self) -> Heard {
         let why = format!("no complete list of nodes within {} s", LIST_TIME_MAX.as_secs());
         if self.listing == Listing::Streamed {
-            // It may not know what it is asked for (before 1.27), and would be waited for with each list.
-            say_pages(&why);
+            // It may not know what it is asked for, or be stuck: one list by pages, then it is asked again.
+            tracing::info!("{why} as a stream: the next is asked for by pages");
             self.next_listing = Listing::Paged;
         }
         self.start_again(why)
@@ -174,10 +177,6 @@ fn cause(error: watcher::Error) -> Result<kube::Error, String> {
         watcher::Error::WatchError(status) => Ok(kube::Error::Api(status)),
         watcher::Error::NoResourceVersion => Err(error.to_string()),
     }
-}
-
-fn say_pages(why: &str) {
-    tracing::info!(why, "the API server does not stream lists: nodes are listed by pages");
 }
 
 fn stream(

@@ -162,7 +162,7 @@ pub(super) fn node(name: char, version: u32, more: &str) -> String {
     format!(
         r#"{{ "apiVersion": "v1", "kind": "Node",
              "metadata": {{ "name": "{name}", "uid": "uid-{name}", "resourceVersion": "{version}",
-                 "creationTimestamp": "2026-01-01T00:00:0{number}Z" }},
+                 "creationTimestamp": "2026-01-01T00:00:{number:02}Z" }},
              "spec": {{ "podCIDRs": ["10.244.{number}.0/24"]{more} }},
              "status": {{ "addresses":
                  [{{ "type": "InternalIP", "address": "192.168.1.1{number}" }}] }} }}"#
