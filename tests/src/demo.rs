@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
     let result = if options.clean || options.clean_dead {
         clean::report(if options.clean { Which::DeadAndKept } else { Which::Dead }).map(|()| 0)
     } else if options.worker {
-        work(&options)
+        supervise::as_worker(|| work(&options))
     } else {
         clean::report(Which::Dead).and_then(|()| supervise::run())
     };

@@ -15,8 +15,7 @@ use crate::namespace::end_with_caller;
 /// # Errors
 /// When it cannot be started, or what it made cannot be removed.
 pub fn run() -> Result<u8> {
-    let signals: SigSet =
-        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
+    let signals = waited_for();
     signals.thread_block().context("block signals")?;
 
     let mut command = Command::new(std::env::current_exe().context("find this program")?);
@@ -32,6 +31,20 @@ pub fn run() -> Result<u8> {
         }
     }
     Ok(code)
+}
+
+/// What the worker does: it begins with the signals blocked that the other waits for, and programs that it starts would
+/// never get theirs.
+///
+/// # Errors
+/// Those of `work`.
+pub fn as_worker(work: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    waited_for().thread_unblock().context("unblock signals")?;
+    work()
+}
+
+fn waited_for() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect()
 }
 
 fn wait(child: &mut Child, signals: &SigSet) -> Result<(u8, bool)> {

@@ -43,7 +43,7 @@ enum What {
 fn main() -> ExitCode {
     let options = Options::parse();
     let result = if options.worker {
-        work(&options)
+        supervise::as_worker(|| work(&options))
     } else {
         clean::report(Which::Dead).and_then(|()| supervise::run())
     };

@@ -160,7 +160,7 @@ pub fn main() -> ExitCode {
     let result = if options.clean {
         clean::report(Which::DeadAndKept).map(|()| 0)
     } else if options.worker {
-        work(&options)
+        supervise::as_worker(|| work(&options))
     } else {
         clean::report(Which::Dead).and_then(|()| supervise::run())
     };
