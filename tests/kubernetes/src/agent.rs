@@ -47,6 +47,13 @@ pub(crate) fn process(node: &Node) -> Result<u32> {
     process_of(&node.group)
 }
 
+/// The value of one of the agent's metrics.
+pub(crate) fn metric(node: &Node, name: &str) -> Result<f64> {
+    let page = node.run("curl --silent --fail --max-time 5 http://127.0.0.1:9869/metrics")?;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("{name} is not in:\n{page}"))?.trim().parse()?)
+}
+
 fn number(process: &Path) -> Result<u32> {
     let name = process.file_name().and_then(|name| name.to_str()).context("a process")?;
     Ok(name.parse()?)

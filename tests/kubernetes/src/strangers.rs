@@ -12,6 +12,8 @@ use crate::control::Control;
 
 /// So many there can be at a time.
 pub(crate) const STRANGERS_MAX: u8 = 100;
+/// As a kubelet has it (`nodeStatusMaxImages`).
+const IMAGES: usize = 50;
 /// Addresses that some of them move to.
 const OTHERS: u8 = 50;
 
@@ -57,6 +59,18 @@ impl Stranger {
         self.create_with(control, &self.pod_cidrs(), &self.addresses())
     }
 
+    /// As large as that of a real machine: most of it are names of images, of which a kubelet tells 50 at most.
+    pub(crate) fn create_large(self, control: &Control) -> Result<()> {
+        let mut object = self.object(&self.pod_cidrs(), &self.addresses());
+        let image = |number: usize| {
+            let name = format!("registry.example/team-{number}/service");
+            let digest = format!("{name}@sha256:{number:064x}");
+            json!({"names": [digest, format!("{name}:1.{number}")], "sizeBytes": 1 << 27})
+        };
+        object["status"]["images"] = (0..IMAGES).map(image).collect();
+        write(control, "POST", "", &object)
+    }
+
     /// With other pod networks or addresses than its own, or none.
     pub(crate) fn create_with(
         self,
@@ -64,15 +78,18 @@ impl Stranger {
         pod_cidrs: &[String],
         addresses: &[IpAddr],
     ) -> Result<()> {
-        let object = json!({
+        write(control, "POST", "", &self.object(pod_cidrs, addresses))
+    }
+
+    fn object(self, pod_cidrs: &[String], addresses: &[IpAddr]) -> Value {
+        json!({
             "apiVersion": "v1",
             "kind": "Node",
             // Without the label of an operating system: no DaemonSet wants a pod there.
             "metadata": {"name": self.name()},
             "spec": {"podCIDR": pod_cidrs.first(), "podCIDRs": pod_cidrs},
             "status": status(addresses),
-        });
-        write(control, "POST", "", &object)
+        })
     }
 
     /// Moves it to other addresses.

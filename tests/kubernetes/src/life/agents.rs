@@ -144,13 +144,6 @@ pub(super) fn kill_process(node: &Node) -> Result<()> {
     Ok(send(Pid::from_raw(id.cast_signed()), Signal::SIGKILL)?)
 }
 
-/// The value of one of the agent's metrics.
-pub(super) fn metric(node: &Node, name: &str) -> Result<f64> {
-    let page = node.run("curl --silent --fail --max-time 5 http://127.0.0.1:9869/metrics")?;
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(line.with_context(|| format!("{name} is not in:\n{page}"))?.trim().parse()?)
-}
-
 /// As docs/kubernetes.md says it, on each node with the image alone: no agent, no API server.
 pub(super) fn uninstall(cluster: &Cluster) -> Result<String> {
     let manifest = file("deploy/podwire.yaml");

@@ -7,8 +7,9 @@ use harness::probe;
 use harness::wait::wait_until;
 use nix::sys::signal::Signal;
 
-use super::agents::{kill_process, metric};
+use super::agents::kill_process;
 use super::pods::{self, AT_ONCE, scale, settle};
+use crate::agent::metric;
 use crate::checks::own;
 use crate::cluster::Cluster;
 use crate::kubelet;

@@ -7,6 +7,7 @@ use harness::binaries;
 use harness::wait::wait_until;
 use nix::sys::signal::Signal;
 
+use crate::addresses::API;
 use crate::certificates::ADMIN;
 use crate::cluster::Cluster;
 use crate::network::Network;
@@ -29,12 +30,13 @@ pub(super) fn agent(cluster: &Cluster) -> Result<()> {
     let program = binaries::agent()?;
     let log = node.file("by-hand.log");
     let running = node.enclosure.spawn(&program, &words, &log)?;
-    let wanted = format!("{} nodes from the Kubernetes API at https://", cluster.nodes.len());
+    let wanted =
+        format!("{} nodes from the Kubernetes API at {API}, as of now", cluster.nodes.len());
     let looked = wait_until("an agent that was started by hand", TIME_MAX, || {
         let status = node.run(&format!("{} status", program.display()))?;
         ensure!(status.contains(&wanted), "`{wanted}` is not in its status:\n{status}");
         Ok(())
     });
-    running.end(Signal::SIGINT)?;
-    looked.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())
+    looked.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+    running.end(Signal::SIGINT)
 }

@@ -126,12 +126,19 @@ fn said_by_all(cluster: &Cluster, texts: &[String]) -> Result<()> {
     })
 }
 
-/// Waits until every node has in its maps what was made before: a node that is made now, and taken away again.
+/// Waits until every node has in its maps what was made before: a node that is
+/// made now, moved, and taken away. Agents say each of it.
 fn all_is_heard(cluster: &Cluster, witness: Stranger) -> Result<()> {
     witness.create(&cluster.control)?;
     witness.pods().iter().try_for_each(|to| way(cluster, *to, witness))?;
+    witness.change(&cluster.control, witness.other_addresses())?;
+    for to in witness.pods() {
+        wait_for_way(cluster, to, Some(witness.other_addresses()))?;
+    }
     witness.delete(&cluster.control)?;
-    witness.pods().iter().try_for_each(|to| no_way(cluster, *to))
+    witness.pods().iter().try_for_each(|to| no_way(cluster, *to))?;
+    let said = ["is new", "has other addresses", "is gone: its pods can no longer be reached"];
+    said_by_all(cluster, &said.map(|what| format!("a node {what} node=\"{}\"", witness.name())))
 }
 
 /// Waits until every node sends packets to this address to that node.

@@ -168,8 +168,9 @@ fn show(found: &[(String, Times)], size: Size) -> Vec<Verdict> {
     println!("{grid}");
     let verdict = |(what, times): &(String, Times)| Verdict {
         text: format!(
-            "{what}: p99 of {count} events {:.1} ms, at most {WANTED:.0}",
-            times.event.p99()
+            "{what}: p99 of {count} events {:.1} ms, at most {WANTED:.0} ({:.1} from before the request)",
+            times.event.p99(),
+            times.request.p99()
         ),
         outcome: times.event.p99_at_most(WANTED),
     };

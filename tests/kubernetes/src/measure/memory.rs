@@ -11,6 +11,7 @@ use harness::wait::wait_until;
 
 use super::Size;
 use super::crowd::Crowd;
+use crate::agent::{NAMESPACE, SELECTOR, metric};
 use crate::cluster::Cluster;
 use crate::strangers::{Stranger, answer};
 use crate::{agent, network};
@@ -18,11 +19,13 @@ use crate::{agent, network};
 /// MiB.
 const WANTED: f64 = 16.0;
 const IMAGE_WANTED: f64 = 15.0;
+const START_TIME_MAX: Duration = Duration::from_secs(60);
 const KNOWN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Makes nodes and pods, and looks at the agent of the node that has the pods. They go with the cluster.
 pub(super) fn run(cluster: &Cluster, size: Size) -> Result<Vec<Verdict>> {
     answer_and_create(cluster, size)?;
+    start_again(cluster, size)?;
     let mut crowd = Crowd::new(cluster)?;
     let mut grid = table(&["pods", "nodes known", "resident", "of it anonymous", "the most ever"]);
     let before = look(cluster)?;
@@ -60,12 +63,29 @@ fn strangers(cluster: &Cluster, size: Size) -> impl Iterator<Item = Stranger> {
     (0..size.nodes.saturating_sub(cluster.nodes.len())).map(Stranger::new)
 }
 
+/// Lets the agent list them all, as where it starts in such a cluster.
+fn start_again(cluster: &Cluster, size: Size) -> Result<()> {
+    let node = &cluster.nodes[0];
+    let before = agent::process(node)?;
+    cluster.control.kubectl.run(&format!(
+        "delete pod --namespace {NAMESPACE} --selector {SELECTOR} --field-selector spec.nodeName={}",
+        node.name
+    ))?;
+    wait_until("an agent that has listed all nodes", START_TIME_MAX, || {
+        ensure!(agent::process(node)? != before, "it is that of before");
+        ensure!(metric(node, "podwire_nodes_current")? == 1.0, "it has not heard the API server");
+        let nodes = metric(node, "podwire_nodes")?;
+        ensure!(nodes == size.nodes as f64, "it knows {nodes} nodes");
+        Ok(())
+    })
+}
+
 /// Waits until the agent knows all.
 fn answer_and_create(cluster: &Cluster, size: Size) -> Result<()> {
     answer(&cluster.control)?;
     let bar = progress("node objects", size.nodes as u64);
     for stranger in strangers(cluster, size) {
-        stranger.create(&cluster.control)?;
+        stranger.create_large(&cluster.control)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
