@@ -25,6 +25,8 @@ pub const NEXT: i32 = -1;
 /// Size of `__sk_buff` (linux/bpf.h), and where its `ifindex` is.
 const CONTEXT_LEN: usize = 192;
 const IFINDEX_AT: usize = 40;
+/// Where its `ingress_ifindex` is.
+pub const INGRESS_IFINDEX_AT: usize = 36;
 
 /// Operation, registers, offset, immediate value (RFC 9669, section 3).
 pub const fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
@@ -94,7 +96,20 @@ pub fn test_run(
     packet: &[u8],
     repeat: u32,
 ) -> io::Result<Ran> {
-    let context = context(ifindex);
+    test_run_with(program, &context(ifindex), packet, repeat, &mut [])
+}
+
+/// The same with a context of one's own; `out` gets the beginning of what is left of the packet.
+///
+/// # Errors
+/// As above, and when the kernel does not let that context be set.
+pub fn test_run_with(
+    program: BorrowedFd<'_>,
+    context: &[u8; CONTEXT_LEN],
+    packet: &[u8],
+    repeat: u32,
+    out: &mut [u8],
+) -> io::Result<Ran> {
     let mut attr = zeroed_attr();
     attr.test.prog_fd = program.as_raw_fd() as u32;
     attr.test.data_size_in = u32::try_from(packet.len()).map_err(io::Error::other)?;
@@ -102,8 +117,12 @@ pub fn test_run(
     attr.test.ctx_size_in = CONTEXT_LEN as u32;
     attr.test.ctx_in = context.as_ptr() as u64;
     attr.test.repeat = repeat;
-    // SAFETY: BPF_PROG_TEST_RUN reads packet and context, whose sizes are given and which outlive the call. It
-    // has no place to write to but the structure itself: those for packet and context are null.
+    if !out.is_empty() {
+        attr.test.data_size_out = u32::try_from(out.len()).map_err(io::Error::other)?;
+        attr.test.data_out = out.as_mut_ptr() as u64;
+    }
+    // SAFETY: BPF_PROG_TEST_RUN reads packet and context and writes to `out`, whose sizes are given and which outlive
+    // the call; without `out` its place is null, as that of the context is, and it writes to the structure alone.
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)? };
     // SAFETY: integers, which the kernel has written.
     let test = unsafe { attr.test };

@@ -1,12 +1,16 @@
 //! VXLAN over IPv4, written by the programs: read back by an independent crate.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use dataplane_core::abi::{Config, names};
 use etherparse::{Ethernet2Header, Ipv4Header, UdpHeader};
+use tests::bpf::{
+    INGRESS_IFINDEX_AT, REDIRECT, context, instruction, load, program_array, test_run_with,
+};
 use tests::packets::tcp;
 
 use super::fixture::{Fixture, NEIGHBOUR, NEIGHBOUR_MAC, ip};
 
-const REDIRECT: i32 = 7;
 const A: &str = "10.244.1.2";
 const A6: &str = "fd00:10:244:1::2";
 
@@ -60,6 +64,43 @@ fn the_hosts_own_packets_keep_their_hops() {
     let outcome = fixture.run(names::PROGRAM_FROM_HOST, fixture.host.ifindex, &packet);
     assert_eq!((outcome.action, outcome.counted), (REDIRECT, [("host_to_tunnel", 1)].into()));
     assert_eq!(outcome.packet[64..], packet[14..]);
+}
+
+/// For `bpf_set_hash` and `bpf_tail_call` (linux/bpf.h).
+const SET_HASH: i32 = 48;
+const TAIL_CALL: i32 = 12;
+
+/// A card may give packets a hash that many flows have in common, as here.
+#[test]
+fn the_hash_of_a_card_is_not_that_of_a_flow() {
+    let mut fixture = Fixture::new();
+    let array = program_array(fixture.descriptor(names::PROGRAM_FROM_HOST)).expect("an array");
+    let program = load(&[
+        instruction(0xbf, 6, 1, 0, 0),                 // r6 = r1
+        instruction(0xb7, 2, 0, 0, 7),                 // r2 = 7
+        instruction(0x85, 0, 0, 0, SET_HASH),          // call
+        instruction(0xbf, 1, 6, 0, 0),                 // r1 = r6
+        instruction(0x18, 2, 1, 0, array.as_raw_fd()), // r2 = the array
+        instruction(0, 0, 0, 0, 0),                    // its other half
+        instruction(0xb7, 3, 0, 0, 0),                 // r3 = 0
+        instruction(0x85, 0, 0, 0, TAIL_CALL),         // call
+        instruction(0xb7, 0, 0, 0, 0),                 // r0 = 0
+        instruction(0x95, 0, 0, 0, 0),                 // exit
+    ]);
+    let program = program.expect("the kernel takes it");
+    let source_port = |from: u32, to: &str| {
+        let mut context = context(fixture.host.ifindex);
+        context[INGRESS_IFINDEX_AT..][..4].copy_from_slice(&from.to_ne_bytes());
+        let mut out = [0; 512];
+        let packet = tcp("192.168.1.99", to, 64);
+        let ran = test_run_with(program.as_fd(), &context, &packet, 1, &mut out);
+        assert_eq!(ran.expect("a test run").action, REDIRECT);
+        u16::from_be_bytes([out[34], out[35]])
+    };
+    let [one, other] = ["10.244.5.9", "10.244.5.10"];
+    let uplink = fixture.uplink.ifindex;
+    assert_ne!(source_port(uplink, one), source_port(uplink, other), "forwarded: by its own");
+    assert_eq!(source_port(0, one), source_port(0, other), "the node's own: its socket's");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 
 use aya::Ebpf;
@@ -209,6 +210,12 @@ impl Fixture {
             .filter(|(_, packets)| *packets != 0)
             .collect();
         Outcome { action: result.return_value.cast_signed(), packet: out, counted }
+    }
+
+    /// A program, for a tail call.
+    pub(super) fn descriptor(&mut self, name: &str) -> OwnedFd {
+        let descriptor = self.program(name).fd().expect("it is loaded");
+        descriptor.as_fd().try_clone_to_owned().expect("a descriptor")
     }
 
     fn program(&mut self, name: &str) -> &mut SchedClassifier {
