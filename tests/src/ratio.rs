@@ -86,11 +86,13 @@ pub fn at_most(value: f64, limit: f64) -> Outcome {
     if value <= limit { Outcome::Holds } else { Outcome::Fails }
 }
 
-/// The middle one.
+/// The middle one, or the mean of the two in the middle; no number of none.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    let middle =
+        &sorted[sorted.len().saturating_sub(1) / 2..(sorted.len() / 2 + 1).min(sorted.len())];
+    middle.iter().sum::<f64>() / middle.len() as f64
 }
 
 #[cfg(test)]
@@ -106,6 +108,14 @@ mod tests {
             assert!(ratio.least <= f64::from(least) && ratio.most >= f64::from(most), "{ratio}");
             assert!(ratio.least >= f64::from(least - 1) && ratio.most <= f64::from(most + 1));
         }
+    }
+
+    #[test]
+    fn the_median_of_an_even_count_is_between_the_two_in_the_middle() {
+        assert_eq!(median(&[4.0, 1.0, 2.0, 9.0]), 3.0);
+        assert_eq!(median(&[4.0, 1.0, 9.0]), 4.0);
+        assert_eq!(median(&[2.0]), 2.0);
+        assert!(median(&[]).is_nan());
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub(super) fn per_second(way: &Way, count: usize) -> Result<f64> {
             let mut stream = TcpStream::connect_timeout(&to, STALL_TIME_MAX)
                 .with_context(|| format!("connect to {to}"))?;
             stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(STALL_TIME_MAX))?;
             let mut byte = [1];
             stream.write_all(&byte)?;
             stream.read_exact(&mut byte)?;
