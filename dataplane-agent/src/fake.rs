@@ -1,7 +1,10 @@
 //! A kernel for tests, and a small cluster to try things on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +20,18 @@ use crate::kernel::{
 };
 use crate::model::{Attached, Encapsulation, Model, Network, Node};
 use crate::plan::{describe, kind};
+
+/// Makes a program of a script.
+///
+/// `install` writes it, not this process: a child that another thread has begun to start would hold the file open
+/// for writing until it runs its program, and nobody could run the script before ("Text file busy").
+pub(crate) fn write_program(path: &Path, script: &str) {
+    let mut command = Command::new("install");
+    command.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
+    let mut install = command.spawn().unwrap();
+    install.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
+}
 
 /// Three nodes on one link; this one is `a`, its uplink `eth0`.
 pub(crate) fn model() -> Model {

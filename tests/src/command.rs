@@ -49,6 +49,20 @@ pub fn feed(command: &mut Command, input: &str) -> Result<Output> {
     Ok(child.wait_with_output()?)
 }
 
+/// Makes a program of a script.
+///
+/// `install` writes it, not this process: a child that another thread has begun to start would hold the file open
+/// for writing until it runs its program, and nobody could run the script before ("Text file busy").
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_program(path: &Path, script: &str) -> Result<()> {
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path);
+    let output = feed(&mut install, script)?;
+    checked(&install, &output).map(drop)
+}
+
 /// Runs it with an input, its output into a file: what it starts may outlive it.
 ///
 /// # Errors

@@ -99,6 +99,22 @@ impl Delegate {
     }
 }
 
+/// Makes a plugin of a script.
+///
+/// `install` writes it, not this process: a child that another thread has begun to start would hold the file open
+/// for writing until it runs its program, and nobody could run the plugin before ("Text file busy").
+#[cfg(test)]
+pub(super) fn write_plugin(plugin: &std::path::Path, script: &str) {
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(plugin)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
+    install.stdin.take().expect("its input").write_all(script.as_bytes()).expect("written");
+    assert!(install.wait().expect("an end").success());
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -111,9 +127,7 @@ mod tests {
     fn run(script: &str, limit: Duration) -> Option<Output> {
         let directory = tempfile::tempdir().expect("a directory");
         let plugin = directory.path().join("plugin");
-        std::fs::write(&plugin, format!("#!/bin/sh\n{script}\n")).expect("written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&plugin, mode).expect("executable");
+        write_plugin(&plugin, &format!("#!/bin/sh\n{script}\n"));
         let found =
             Delegation { plugin, path: "/".into(), args: String::new(), config: Value::Null };
         let delegate = Delegate { found, input: vec![b' '; 1 << 20] };

@@ -1,7 +1,6 @@
 //! Sections of configurations, and a plugin that is a script.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -106,8 +105,7 @@ type Verb = fn(&Environment, &Config) -> Result<(), Failure>;
 
 fn script(directory: &Path, text: &str) -> (Environment, Config) {
     let plugin = directory.join("given");
-    fs::write(&plugin, text).expect("written");
-    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).expect("executable");
+    delegate::write_plugin(&plugin, text);
     let path = format!("/nonexistent:{}", directory.display());
     let config = config(&json!({ "ipam": { "type": "given", "k": 1 } }));
     (Environment::of_test("K=v", &path), config)

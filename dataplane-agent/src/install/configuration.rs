@@ -131,8 +131,6 @@ pub fn rival(directory: &Path, name: &str) -> Advice {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn read(directory: &Path) -> Value {
@@ -156,8 +154,8 @@ mod tests {
         {
             let portmap = host.path().join(PORTMAP);
             let answer = format!("{{\"supportedVersions\":[{versions}]}}");
-            fs::write(&portmap, format!("#!/bin/sh\ncat >/dev/null\necho '{answer}'\n")).unwrap();
-            fs::set_permissions(&portmap, PermissionsExt::from_mode(0o755)).unwrap();
+            let script = format!("#!/bin/sh\ncat >/dev/null\necho '{answer}'\n");
+            crate::fake::write_program(&portmap, &script);
             configuration.put().await.unwrap();
             let both = read(host.path());
             assert_eq!(both["plugins"][1]["type"], "portmap");

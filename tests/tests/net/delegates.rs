@@ -1,7 +1,7 @@
 //! Delegated plugins that hang, those whose caller is killed, and one that knows GC and STATUS.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
@@ -67,13 +67,8 @@ exit $status
 pub(crate) fn newer_host_local(node: &Node) -> Result<String> {
     let directory = node.directory.join("newer");
     fs::create_dir(&directory)?;
-    write_plugin(&directory.join("host-local"), NEWER)?;
+    command::write_program(&directory.join("host-local"), NEWER)?;
     Ok(directory.to_string_lossy().into_owned())
-}
-
-fn write_plugin(path: &Path, script: &str) -> Result<()> {
-    fs::write(path, script)?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 /// A node's delegated plugin.
@@ -87,7 +82,7 @@ impl<'a> Delegate<'a> {
     fn new(node: &'a Node, script: &str) -> Result<Self> {
         let directory = node.directory.join("delegate");
         fs::create_dir(&directory)?;
-        write_plugin(&directory.join("delegate"), &format!("{ANSWER}{script}"))?;
+        command::write_program(&directory.join("delegate"), &format!("{ANSWER}{script}"))?;
         command::run(Command::new("mkfifo").arg(directory.join("go")))?;
         let mut configuration = host_local(node, 1);
         configuration["ipam"]["type"] = "delegate".into();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -194,8 +193,8 @@ fn routes_have_table_metric_and_mtu_as_they_are_given() {
             ],
         });
         let plugin = node.directory.join("given");
-        fs::write(&plugin, format!("#!/bin/sh\n[ $CNI_COMMAND != ADD ] || echo '{result}'\n"))?;
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+        let script = format!("#!/bin/sh\n[ $CNI_COMMAND != ADD ] || echo '{result}'\n");
+        command::write_program(&plugin, &script)?;
         let path = node.directory.to_string_lossy().into_owned();
         let mut configuration = plain(node);
         configuration["ipam"] = json!({ "type": "given" });

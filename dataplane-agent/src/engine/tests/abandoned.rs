@@ -1,6 +1,5 @@
 //! What is left over: unfinished ADDs, leases of plugins that hang, agents that are restarted often.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use cni_shim::delegation::Delegation;
@@ -27,8 +26,7 @@ impl Node {
 
     fn plugin(&self, name: &str, script: &str) -> Delegation {
         let plugin = self.directory.path().join(name);
-        fs::write(&plugin, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+        fake::write_program(&plugin, &format!("#!/bin/sh\n{script}\n"));
         let (path, args) = ("/cni".to_owned(), String::new());
         Delegation { plugin, path, args, config: serde_json::json!({ "name": "n" }) }
     }

@@ -1,6 +1,5 @@
 //! Addresses that are asked for, and those of a delegated plugin that is a script.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use cni_shim::delegation::Delegation;
@@ -23,8 +22,7 @@ impl Node {
         let text = "#!/bin/sh\ncd \"${0%/*}\"\n\
             echo \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME <$CNI_NETNS> $CNI_ARGS $(cat)\" >> calls\n\
             [ ! -e end ] || { cat end; exit 1; }\n";
-        fs::write(&plugin, text).unwrap();
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+        fake::write_program(&plugin, text);
         Delegation {
             plugin,
             path: "/cni".to_owned(),
