@@ -11,10 +11,10 @@ use tests::cluster::{Cluster, Mode};
 use tests::memory::{MIB, Memory, of_process};
 use tests::node_map::NodeMap;
 use tests::ratio::at_most;
-use tests::report::{self, Verdict, progress, section, table};
+use tests::report::{Verdict, progress};
 use tests::series::Series;
 
-use crate::common::Options;
+use crate::common::{Compared, Options, Part, Table};
 use crate::crowd::{Stranger, node_file, pod_address};
 
 const NODES: usize = 5000;
@@ -24,8 +24,12 @@ const MIB_MAX: f64 = 32.0;
 /// Something is known within this time, on a busy machine too.
 const KNOWN_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Changes of one node.
+pub(crate) const FULL: usize = 1000;
+const QUICK: usize = 20;
+
 /// What was measured.
-pub(crate) struct Results {
+struct Results {
     /// With two nodes, and with all.
     before: Memory,
     after: Memory,
@@ -39,15 +43,30 @@ pub(crate) struct Results {
 
 /// Measures, shows, judges; returns the exit code.
 pub(crate) fn run(options: &Options) -> Result<u8> {
-    let results = measure(if options.quick { 20 } else { 1000 })?;
-    results.show();
-    let verdicts = results.verdicts();
-    options.write(|| results.to_json())?;
-    Ok(report::verdicts(&verdicts))
+    part(if options.quick { QUICK } else { FULL })?.finish(options)
+}
+
+/// Measures so many changes, and judges.
+///
+/// # Errors
+/// See [`measure`].
+pub(crate) fn part(changes: usize) -> Result<Part> {
+    let results = measure(changes)?;
+    Ok(Part {
+        name: "agent",
+        table: results.table(),
+        notes: results.notes(),
+        document: results.to_json(),
+        verdicts: results.verdicts(),
+        compared: vec![Compared {
+            what: "MiB resident of an agent in a large cluster".to_owned(),
+            rounds: vec![results.resident()],
+        }],
+    })
 }
 
 /// Makes a node, shows its agent a large cluster, and changes one node of it again and again.
-pub(crate) fn measure(changes: usize) -> Result<Results> {
+fn measure(changes: usize) -> Result<Results> {
     let cluster = Cluster::builder(Mode::Direct).of_bench().nodes(1).build()?;
     let node = cluster.node(1);
     let map = NodeMap::open(&node.bpffs)?;
@@ -91,32 +110,44 @@ fn until_known(map: &NodeMap, pod: IpAddr, node: IpAddr, start: Instant) -> Resu
 }
 
 impl Results {
-    fn show(&self) {
-        section(&format!(
-            "The agent, {NODES} nodes with two networks each, {PODS} addresses of pods outside of them"
-        ));
-        let mut grid = table(&["", "resident, MiB", "of it anonymous", "the most ever"]);
+    fn table(&self) -> Table {
+        let mut rows = Vec::new();
         let all =
             [("two nodes", self.before), ("all", self.after), ("after all changes", self.last)];
         for (what, memory) in all {
             let cells = [memory.resident, memory.anonymous, memory.peak];
             let cells = cells.map(|bytes| format!("{:.1}", bytes as f64 / MIB));
-            grid.add_row([what.to_owned()].into_iter().chain(cells).collect::<Vec<_>>());
+            rows.push([what.to_owned()].into_iter().chain(cells).collect());
         }
-        println!("{grid}");
-        println!("All in the map {:.0} ms after the file was there.", self.apply);
-        println!(
+        let header = ["", "resident, MiB", "of it anonymous", "the most ever"];
+        Table {
+            title: format!(
+                "The agent, {NODES} nodes with two networks each, {PODS} addresses of pods outside of them"
+            ),
+            header: header.map(str::to_owned).into(),
+            rows,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let changed = format!(
             "One changed node in the map: p50 {:.0} ms, p99 {:.0}, at most {:.0} ({} changes).",
             self.changes.p50(),
             self.changes.p99(),
             self.changes.most(),
             self.changes.0.len()
         );
+        vec![format!("All in the map {:.0} ms after the file was there.", self.apply), changed]
+    }
+
+    /// MiB with all nodes.
+    fn resident(&self) -> f64 {
+        self.last.resident.max(self.after.resident) as f64 / MIB
     }
 
     /// What must hold.
-    pub(crate) fn verdicts(&self) -> Vec<Verdict> {
-        let resident = self.last.resident.max(self.after.resident) as f64 / MIB;
+    fn verdicts(&self) -> Vec<Verdict> {
+        let resident = self.resident();
         vec![Verdict {
             text: format!(
                 "agent with {NODES} nodes and {PODS} pods: {resident:.1} MiB resident, at most {MIB_MAX}"
@@ -126,7 +157,7 @@ impl Results {
     }
 
     /// For people who count themselves.
-    pub(crate) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let memory = |memory: Memory| {
             json!({
                 "resident": memory.resident, "anonymous": memory.anonymous, "peak": memory.peak,

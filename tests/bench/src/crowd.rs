@@ -12,8 +12,8 @@ use tests::cluster::Cluster;
 use tests::namespace::Namespace;
 use tests::node::{CniCall, Node};
 
-/// Addresses of one attachment.
-const ADDRESSES_PER_POD: usize = 250;
+/// Interfaces that the addresses of a node are shared out to, however many there are.
+const INTERFACES: usize = 10;
 
 /// A node that is nowhere but in the node file.
 #[derive(Clone, Debug)]
@@ -94,34 +94,44 @@ fn own_part(file: &Path) -> Result<String> {
     Ok(text[..first].to_owned())
 }
 
-/// Gives a node so many addresses of pods, of a few interfaces.
+/// Gives a node so many addresses of pods, of a few interfaces; each with its own.
 ///
 /// # Errors
 /// When the plugin fails.
-pub(crate) fn populate(node: &Arc<Node>, count: usize, run: &str) -> Result<Vec<Namespace>> {
+pub(crate) fn populate(
+    node: &Arc<Node>,
+    count: usize,
+    run: &str,
+) -> Result<Vec<(Namespace, Vec<IpAddr>)>> {
     let mut pods = Vec::new();
-    for first in (0..count).step_by(ADDRESSES_PER_POD) {
+    let per_pod = count.div_ceil(INTERFACES).max(1);
+    for first in (0..count).step_by(per_pod) {
         let name = format!("{run}-{}-crowd{first}", node.name);
         let pod = Namespace::new(&name, false)?;
-        let last = (first + ADDRESSES_PER_POD).min(count);
+        let last = (first + per_pod).min(count);
         let mut configuration = node.cni_configuration();
         // The distribution's plugins know no newer one.
         configuration["cniVersion"] = "1.0.0".into();
-        configuration["ipam"] = addresses(node, first..last);
+        let own = addresses(node, first..last)?;
+        configuration["ipam"] = given(&own);
         let call = CniCall { command: "ADD", container_id: &name, netns: &pod.path() };
         if let Err(error) = node.cni_with(&call, &configuration)? {
             bail!("ADD of {name}: {error}");
         }
-        pods.push(pod);
+        pods.push((pod, own));
     }
     Ok(pods)
 }
 
-fn addresses(node: &Node, numbers: std::ops::Range<usize>) -> Value {
-    let network = node.gateways[1].to_string();
-    let network = network.trim_end_matches('1').to_owned();
-    let address = |number: usize| json!({ "address": format!("{network}c:{number:x}/128") });
-    json!({ "type": "static", "addresses": numbers.map(address).collect::<Vec<_>>() })
+fn addresses(node: &Node, numbers: std::ops::Range<usize>) -> Result<Vec<IpAddr>> {
+    let gateway = node.gateways[1].to_string();
+    let network = gateway.trim_end_matches('1');
+    numbers.map(|number| Ok(format!("{network}c:{number:x}").parse()?)).collect()
+}
+
+fn given(addresses: &[IpAddr]) -> Value {
+    let address = |address: &IpAddr| json!({ "address": format!("{address}/128") });
+    json!({ "type": "static", "addresses": addresses.iter().map(address).collect::<Vec<_>>() })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod against;
 mod chart;
 mod figures;
+mod headline;
 mod judge;
 mod load;
 mod machine;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use tests::report::{section, verdicts};
+use tests::report::verdicts;
 
 use self::figures::Figures;
 use self::load::Load;
@@ -28,6 +29,8 @@ use self::rounds::{Plan, rounds};
 use self::scale::Scale;
 use self::stage::Stage;
 use self::way::{Family, Path, Way};
+use crate::common::{Part, Table};
+use crate::{agent, programs};
 
 /// Where a run leaves its report unless told otherwise.
 const DIRECTORY: &str = "target/bench";
@@ -59,6 +62,11 @@ impl Options {
         !self.quick || !self.only.is_empty()
     }
 
+    /// Whether it is a run that leaves nothing out.
+    fn is_whole(&self) -> bool {
+        !self.quick && self.only.is_empty()
+    }
+
     /// Those that are measured.
     fn of(&self, ways: &[Way]) -> Vec<Way> {
         let is_measured = |way: &&Way| {
@@ -70,6 +78,7 @@ impl Options {
 
 const SHORT: Plan =
     Plan { loads: &Load::SHORT, rounds: 54, is_first: true, on_one_processor: true };
+const BY_ENTRIES: Plan = Plan { loads: &Load::BY_ENTRIES, ..SHORT };
 const COUNTED: Plan =
     Plan { loads: &Load::COUNTED, rounds: 10, is_first: false, on_one_processor: true };
 const LONG: Plan = Plan { loads: &Load::LONG, rounds: 5, is_first: false, on_one_processor: false };
@@ -80,11 +89,14 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let before = options.against.as_ref().map(report::read).transpose()?;
     let machine = Machine::here()?;
     println!("{machine}");
-    let figures = measure(options);
-    show(&figures);
+    let mut figures = measure(options);
+    let mut parts = parts(options, &mut figures);
+    show(&figures, &parts);
     let mut all = judge::verdicts(&figures);
+    all.extend(parts.iter_mut().flat_map(|part| part.verdicts.drain(..)));
     all.extend(before.iter().flat_map(|before| against::verdicts(&figures, before)));
-    let report = Report { figures: &figures, machine: &machine, verdicts: &all };
+    let report =
+        Report { options, figures: &figures, parts: &parts, machine: &machine, verdicts: &all };
     report.write(&options.out)?;
     let code = verdicts(&all);
     println!("report, results and charts: {}", options.out.display());
@@ -94,15 +106,35 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 /// What fails costs its own figures, not those of the others.
 fn measure(options: &Options) -> Figures {
     let mut figures = Figures::default();
-    for (what, part) in [("ways", ways as Part), ("by entries", by_entries)] {
-        if let Err(error) = part(options, &mut figures) {
+    for (what, measure) in [("ways", ways as Measure), ("by entries", by_entries)] {
+        if let Err(error) = measure(options, &mut figures) {
             figures.failed(format!("{what}: {error:#}"));
         }
     }
     figures
 }
 
-type Part = fn(&Options, &mut Figures) -> Result<()>;
+/// What is measured beside the ways of packets; what fails is said in `figures`.
+fn parts(options: &Options, figures: &mut Figures) -> Vec<Part> {
+    if !options.is_whole() {
+        return Vec::new();
+    }
+    let mut parts = Vec::new();
+    for (what, part) in
+        [("programs", programs::part(programs::FULL)), ("agent", agent::part(agent::FULL))]
+    {
+        match part {
+            Ok(part) => {
+                figures.compared.extend(part.compared.clone());
+                parts.push(part);
+            }
+            Err(error) => figures.failed(format!("{what}: {error:#}")),
+        }
+    }
+    parts
+}
+
+type Measure = fn(&Options, &mut Figures) -> Result<()>;
 
 fn ways(options: &Options, figures: &mut Figures) -> Result<()> {
     if !Path::ALL.into_iter().any(|path| options.wants(path) && !path.is_by_entries()) {
@@ -126,18 +158,17 @@ fn by_entries(options: &Options, figures: &mut Figures) -> Result<()> {
     let is_wanted = Path::ALL.into_iter().any(|path| options.wants(path) && path.is_by_entries());
     if is_wanted && options.has_time() {
         let scale = Scale::new()?;
-        rounds("rounds by entries", &options.of(&scale.ways), &SHORT, figures)?;
+        rounds("rounds by entries", &options.of(&scale.ways), &BY_ENTRIES, figures)?;
     }
     Ok(())
 }
 
-fn show(figures: &Figures) {
+fn show(figures: &Figures, parts: &[Part]) {
     println!("\nCells: {LEGEND}.");
-    for part in table::tables(figures) {
-        section(&part.title);
-        let header: Vec<&str> = part.header.iter().map(String::as_str).collect();
-        let mut grid = tests::report::table(&header);
-        grid.add_rows(part.rows);
-        println!("{grid}");
+    table::tables(figures).iter().for_each(Table::print);
+    parts.iter().for_each(Part::print);
+    if let Some(table) = headline::table(figures) {
+        table.print();
+        println!("{}", headline::LEGEND);
     }
 }

@@ -28,10 +28,9 @@ mod stage;
 mod yardstick;
 
 use anyhow::Result;
-use tests::report;
 
 use self::stage::Stage;
-use crate::common::Options;
+use crate::common::{Compared, Options, Part};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -86,21 +85,43 @@ pub(crate) struct Figure {
     pub(crate) empty: Vec<f64>,
 }
 
+impl Figure {
+    /// In times of the empty program.
+    fn compared(&self) -> Compared {
+        let Self { program, what, traffic, manner, rounds, empty } = self;
+        Compared {
+            what: format!("{program}, {what} ({traffic}, {})", manner.name()),
+            rounds: rounds.iter().zip(empty).map(|(time, empty)| (time + empty) / empty).collect(),
+        }
+    }
+}
+
 /// Measures, shows, judges; returns the exit code.
 pub(crate) fn run(options: &Options) -> Result<u8> {
-    let size = if options.quick { QUICK } else { FULL };
+    part(if options.quick { QUICK } else { FULL })?.finish(options)
+}
+
+/// Measures and judges.
+///
+/// # Errors
+/// See [`measure`].
+pub(crate) fn part(size: Size) -> Result<Part> {
     let figures = measure(size)?;
-    show::table_of(&figures);
-    let verdicts = judge::verdicts(&figures);
-    options.write(|| show::document(size, &figures, &verdicts))?;
-    Ok(report::verdicts(&verdicts))
+    Ok(Part {
+        name: "programs",
+        table: show::table_of(&figures),
+        notes: show::notes(&figures),
+        document: show::document(size, &figures),
+        verdicts: judge::verdicts(&figures),
+        compared: figures.iter().map(Figure::compared).collect(),
+    })
 }
 
 /// Every program on every kind of packet, in every manner that it can be run in.
 ///
 /// # Errors
 /// When the nodes cannot be made, or a program does something else with a packet than it should.
-pub(crate) fn measure(size: Size) -> Result<Vec<Figure>> {
+fn measure(size: Size) -> Result<Vec<Figure>> {
     let stage = Stage::new()?;
     let node = stage.cluster.node(1);
     node.namespace.enter(|| rounds::all(&stage, node, size))

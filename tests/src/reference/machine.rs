@@ -29,12 +29,14 @@ pub enum Kind {
     Ptp,
     /// `bridge` and VXLAN.
     BridgeVxlan,
+    /// The same without checksums in outer UDP headers over IPv4.
+    BridgeVxlanUnchecked,
 }
 
 impl Kind {
     fn plugin(self) -> &'static str {
         match self {
-            Self::Bridge | Self::BridgeVxlan => "bridge",
+            Self::Bridge | Self::BridgeVxlan | Self::BridgeVxlanUnchecked => "bridge",
             Self::Ptp => "ptp",
         }
     }
@@ -44,6 +46,7 @@ impl Kind {
             Self::Bridge => "bridge",
             Self::Ptp => "ptp",
             Self::BridgeVxlan => "flannel",
+            Self::BridgeVxlanUnchecked => "unchecked",
         }
     }
 
@@ -53,13 +56,14 @@ impl Kind {
             Self::Bridge => 1,
             Self::Ptp => 2,
             Self::BridgeVxlan => 3,
+            Self::BridgeVxlanUnchecked => 4,
         }
     }
 
     fn mtu(self) -> u32 {
         match self {
             Self::Bridge | Self::Ptp => MTU,
-            Self::BridgeVxlan => MTU - VXLAN_OVERHEAD,
+            Self::BridgeVxlan | Self::BridgeVxlanUnchecked => MTU - VXLAN_OVERHEAD,
         }
     }
 }
@@ -99,7 +103,7 @@ pub fn machines(run: &Run, fabric: &Fabric, kind: Kind) -> Result<[Machine; 2]> 
             one.route_to(two)?;
             two.route_to(one)?;
         }
-        Kind::BridgeVxlan => {
+        Kind::BridgeVxlan | Kind::BridgeVxlanUnchecked => {
             one.add_tunnel()?;
             two.add_tunnel()?;
             one.tunnel_to(two)?;
@@ -212,8 +216,10 @@ impl Machine {
     fn add_tunnel(&self) -> Result<()> {
         let ([local, _], mtu) = (self.addresses, self.kind.mtu());
         let [ipv4, ipv6] = self.tunnel_addresses();
+        let checksums =
+            if self.kind == Kind::BridgeVxlanUnchecked { "noudpcsum" } else { "udpcsum" };
         self.namespace.ip(&format!(
-            "link add {VXLAN} mtu {mtu} type vxlan id 1 dstport 8472 local {local} dev eth0 nolearning\n\
+            "link add {VXLAN} mtu {mtu} type vxlan id 1 dstport 8472 local {local} dev eth0 nolearning {checksums}\n\
              link set {VXLAN} up\naddress add {ipv4}/32 dev {VXLAN}\naddress add {ipv6}/128 dev {VXLAN}"
         ))
     }

@@ -9,14 +9,45 @@ use tests::report::Verdict;
 use super::figures::Figures;
 use super::metric::{Better, Metric};
 use super::way::Label;
+use crate::common::Compared;
 
 /// What differs by less is nobody's concern.
 const DIFFERENCE_MIN: f64 = 0.03;
+/// Likewise of what is compared without a yardstick of the same run.
+const DIFFERENCE_MIN_OF_PARTS: f64 = 0.10;
 
 /// Compares all that both runs measured of Podwire.
 pub(super) fn verdicts(now: &Figures, before: &Figures) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
-    let mut compared = 0;
+    let (mut verdicts, of_parts) = of_parts(&now.compared, &before.compared);
+    let (of_ways, compared) = of_ways(now, before);
+    verdicts.extend(of_ways);
+    if verdicts.is_empty() {
+        let compared = compared + of_parts;
+        let text = format!("nothing of {compared} figures got worse since the earlier run");
+        let outcome = if compared > 0 { Outcome::Holds } else { Outcome::Fails };
+        verdicts.push(Verdict { text, outcome });
+    }
+    verdicts
+}
+
+/// What got worse, and how many were compared.
+fn of_parts(now: &[Compared], before: &[Compared]) -> (Vec<Verdict>, usize) {
+    let (mut verdicts, mut compared) = (Vec::new(), 0);
+    for own in now {
+        let Some(other) = before.iter().find(|other| other.what == own.what) else { continue };
+        compared += 1;
+        let (now, before) = (Ratio::of(&own.rounds), Ratio::of(&other.rounds));
+        let limit = before.median * (1.0 + DIFFERENCE_MIN_OF_PARTS);
+        if now.least > before.most && now.median > limit {
+            let text = format!("got worse: {}: {now}, before {before}", own.what);
+            verdicts.push(Verdict { text, outcome: Outcome::Fails });
+        }
+    }
+    (verdicts, compared)
+}
+
+fn of_ways(now: &Figures, before: &Figures) -> (Vec<Verdict>, usize) {
+    let (mut verdicts, mut compared) = (Vec::new(), 0);
     for label in now.labels().filter(|label| label.contender.is_podwire()) {
         for metric in Metric::ALL.into_iter().filter(|metric| metric.is_compared()) {
             let yardstick = label.path.yardstick();
@@ -30,12 +61,7 @@ pub(super) fn verdicts(now: &Figures, before: &Figures) -> Vec<Verdict> {
             }
         }
     }
-    if verdicts.is_empty() {
-        let text = format!("nothing of {compared} figures got worse since the earlier run");
-        let outcome = if compared > 0 { Outcome::Holds } else { Outcome::Fails };
-        verdicts.push(Verdict { text, outcome });
-    }
-    verdicts
+    (verdicts, compared)
 }
 
 /// Beyond both intervals, and by enough to matter.
@@ -73,6 +99,8 @@ mod tests_of_comparison {
             figures.add(label, Metric::TripTcpP50, own);
             figures.add(label.of(Contender::Bare), Metric::TripTcpP50, 10.0);
         }
+        let compared = Compared { what: "a program".to_owned(), rounds: vec![own; 9] };
+        figures.compared.push(compared);
         figures
     }
 
@@ -81,9 +109,12 @@ mod tests_of_comparison {
         let verdicts_of = |now, before| verdicts(&run(now), &run(before));
         assert_eq!(verdicts_of(10.0, 10.0)[0].outcome, Outcome::Holds);
         assert_eq!(verdicts_of(9.0, 10.0)[0].outcome, Outcome::Holds);
-        let worse = &verdicts_of(11.0, 10.0)[0];
-        assert_eq!(worse.outcome, Outcome::Fails);
-        assert!(worse.text.contains("TCP round trip p50"), "{}", worse.text);
+        let worse = verdicts_of(11.5, 10.0);
+        assert!(worse.iter().all(|verdict| verdict.outcome == Outcome::Fails));
+        for (verdict, what) in worse.iter().zip(["a program", "TCP round trip p50"]) {
+            assert!(verdict.text.contains(what), "{}", verdict.text);
+        }
+        assert_eq!(verdicts_of(10.8, 10.0).len(), 1, "a program by too little");
         assert_eq!(verdicts_of(10.2, 10.0)[0].outcome, Outcome::Holds, "too little to matter");
     }
 

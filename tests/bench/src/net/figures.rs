@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tests::ratio::Ratio;
 
 use super::metric::Metric;
 use super::way::{Contender, Label};
+use crate::common::Compared;
 
 /// Values of all rounds, and what could not be measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
     values: BTreeMap<(Label, Metric), Vec<f64>>,
     failures: Vec<String>,
+    /// Of the parts beside the ways.
+    pub(crate) compared: Vec<Compared>,
 }
 
 /// One line of the document.
@@ -67,13 +71,14 @@ impl Figures {
         self.values.iter().map(row).collect()
     }
 
-    /// From a document.
+    /// From the values of a document: rows, and what is compared of the parts.
     ///
     /// # Errors
     /// When it is none.
-    pub(crate) fn from_rows(rows: &serde_json::Value) -> Result<Self> {
+    pub(crate) fn from_document(rows: &Value, compared: &Value) -> Result<Self> {
         let rows: Vec<Row> = serde_json::from_value(rows.clone()).context("the figures")?;
+        let compared = serde_json::from_value(compared.clone()).context("those of the parts")?;
         let values = rows.into_iter().map(|row| ((row.label, row.metric), row.rounds)).collect();
-        Ok(Self { values, failures: Vec::new() })
+        Ok(Self { values, failures: Vec::new(), compared })
     }
 }

@@ -48,8 +48,8 @@ const NEVER_WORSE: [(Path, Contender); 5] = [
 
 /// With many entries to the same with ten.
 const BY_ENTRIES_MIN: f64 = 0.97;
-const BY_ENTRIES: [Metric; 4] =
-    [Metric::Tcp1, Metric::TripTcpP50, Metric::Connections, Metric::Udp64];
+const BY_ENTRIES: [Metric; 5] =
+    [Metric::Tcp1, Metric::TripTcpP50, Metric::Connections, Metric::Udp64, Metric::Peers];
 
 /// What must hold, of what was measured.
 pub(super) fn verdicts(figures: &Figures) -> Vec<Verdict> {

@@ -6,6 +6,7 @@
 
 mod connections;
 mod iperf;
+mod peers;
 mod programs;
 mod softirq;
 mod trips;
@@ -18,6 +19,8 @@ use anyhow::{Context as _, Result};
 use tests::conversation::{Conversation, Window};
 
 pub(super) use self::iperf::{Servers, version};
+pub(super) use self::peers::Peers;
+use self::programs::Times;
 use super::metric::Metric;
 use super::way::Way;
 
@@ -31,6 +34,8 @@ const TRIPS: usize = 1000;
 const CONNECTIONS: usize = 100;
 /// Windows of datagrams of one turn.
 const WINDOWS: usize = 60;
+/// The same to many pods: all of ten thousand have some.
+const PEER_WINDOWS: usize = 320;
 
 /// A kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub(super) enum Load {
     Connections,
     /// Datagrams with so many bytes, none of which is lost.
     Windows(u16),
+    /// Datagrams with 64 bytes, each to another pod than the one before.
+    Peers,
     /// One TCP stream, while the kernel counts the time of programs.
     CountedStream,
     /// Datagrams of 64 bytes, while the kernel counts the time of programs.
@@ -65,6 +72,17 @@ impl Load {
         Self::Connections,
         Self::Windows(64),
         Self::Windows(1400),
+    ];
+    /// Those, and what depends on how many pods there are.
+    pub(super) const BY_ENTRIES: [Self; 8] = [
+        Self::Stream(Window::Small),
+        Self::Stream(Window::Automatic),
+        Self::TcpTrips,
+        Self::UdpTrips,
+        Self::Connections,
+        Self::Windows(64),
+        Self::Windows(1400),
+        Self::Peers,
     ];
     /// In turns as short, which are slower for the counting.
     pub(super) const COUNTED: [Self; 2] = [Self::CountedStream, Self::CountedWindows];
@@ -88,12 +106,17 @@ impl Load {
                 let metric = if bytes == 64 { Metric::Udp64 } else { Metric::Udp1400 };
                 Ok(vec![(metric, windows::per_second(way, bytes.into(), WINDOWS)?)])
             }
+            Self::Peers => match &way.peers {
+                Some(peers) => {
+                    Ok(vec![(Metric::Peers, peers.per_second(&way.client, PEER_WINDOWS)?)])
+                }
+                None => Ok(Vec::new()),
+            },
             Self::CountedStream => {
-                counted(way, Metric::Tcp1Programs, || stream(way, Window::Small).map(drop))
+                let times = counted(way, || stream(way, Window::Small).map(drop))?;
+                Ok(times.map(|times| (Metric::Tcp1Programs, times.of_all())).into_iter().collect())
             }
-            Self::CountedWindows => counted(way, Metric::Udp64Programs, || {
-                windows::per_second(way, 64, WINDOWS).map(drop)
-            }),
+            Self::CountedWindows => counted_windows(way),
             Self::Iperf(count) => {
                 let (rate, cpu) = match count {
                     1 => (Metric::Iperf1, Metric::Iperf1Cpu),
@@ -128,15 +151,19 @@ fn stream(way: &Way, window: Window) -> Result<Vec<(Metric, f64)>> {
 }
 
 /// Nothing is sent, or measured, where packets meet no program.
-fn counted(
-    way: &Way,
-    metric: Metric,
-    send: impl FnOnce() -> Result<()>,
-) -> Result<Vec<(Metric, f64)>> {
-    if !way.label.contender.has_programs() {
+fn counted(way: &Way, send: impl FnOnce() -> Result<()>) -> Result<Option<Times>> {
+    way.label.contender.has_programs().then(|| programs::times(send)).transpose()
+}
+
+/// Of all programs, and of each of ours that is on the way.
+fn counted_windows(way: &Way) -> Result<Vec<(Metric, f64)>> {
+    let Some(times) = counted(way, || windows::per_second(way, 64, WINDOWS).map(drop))? else {
         return Ok(Vec::new());
-    }
-    Ok(vec![(metric, programs::time_per_run(send)?)])
+    };
+    let of_each = Metric::OF_PROGRAMS
+        .into_iter()
+        .filter_map(|(name, metric)| Some((metric, times.of(name)?)));
+    Ok([(Metric::Udp64Programs, times.of_all())].into_iter().chain(of_each).collect())
 }
 
 /// For datagrams: that of the client, connected, and that of the server.

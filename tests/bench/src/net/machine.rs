@@ -1,15 +1,19 @@
 //! The machine that figures come from.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use tests::command;
 
 use super::{load, stage};
 
 /// What figures depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Machine {
+    /// Of the sources that all was built from.
+    pub(super) commit: String,
     pub(super) kernel: String,
     pub(super) processor: String,
     pub(super) processors: usize,
@@ -29,6 +33,7 @@ impl Machine {
         let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal");
         let kilobytes: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
         Ok(Self {
+            commit: commit(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             processor,
             processors: std::thread::available_parallelism()?.get(),
@@ -41,13 +46,20 @@ impl Machine {
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { kernel, processor, processors, memory_gib, iperf3, plugins } = self;
+        let Self { commit, kernel, processor, processors, memory_gib, iperf3, plugins } = self;
         write!(
             f,
             "Linux {kernel}, {processors} processors ({processor}), {memory_gib} GiB; {iperf3}; \
-             CNI plugins {plugins}"
+             CNI plugins {plugins}; Podwire {commit}"
         )
     }
+}
+
+/// With a word about what is not committed; "unknown" outside a checkout.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty"]);
+    command::run(&mut git).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
 /// The first value under a name.

@@ -1,5 +1,6 @@
 //! What a figure means.
 
+use dataplane_core::abi::names;
 use serde::{Deserialize, Serialize};
 use tests::ratio::Ratio;
 
@@ -28,6 +29,7 @@ pub(crate) enum Metric {
     Connections,
     Udp64,
     Udp1400,
+    Peers,
     Iperf1,
     Iperf1Cpu,
     Iperf4,
@@ -42,11 +44,16 @@ pub(crate) enum Metric {
     Flood1400Cpu,
     Tcp1Programs,
     Udp64Programs,
+    FromPod,
+    ToPod,
+    FromNet,
+    FromTunnel,
+    FromHost,
 }
 
 impl Metric {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Tcp1,
         Self::Tcp1Auto,
         Self::Tcp1Memory,
@@ -61,6 +68,7 @@ impl Metric {
         Self::Connections,
         Self::Udp64,
         Self::Udp1400,
+        Self::Peers,
         Self::Iperf1,
         Self::Iperf1Cpu,
         Self::Iperf4,
@@ -75,6 +83,19 @@ impl Metric {
         Self::Flood1400Cpu,
         Self::Tcp1Programs,
         Self::Udp64Programs,
+        Self::FromPod,
+        Self::ToPod,
+        Self::FromNet,
+        Self::FromTunnel,
+        Self::FromHost,
+    ];
+    /// The time of each program alone.
+    pub(crate) const OF_PROGRAMS: [(&'static str, Self); 5] = [
+        (names::PROGRAM_FROM_POD, Self::FromPod),
+        (names::PROGRAM_TO_POD, Self::ToPod),
+        (names::PROGRAM_FROM_NET, Self::FromNet),
+        (names::PROGRAM_FROM_TUNNEL, Self::FromTunnel),
+        (names::PROGRAM_FROM_HOST, Self::FromHost),
     ];
 
     /// For people, with the unit.
@@ -108,6 +129,7 @@ impl Metric {
             Self::Connections => ("TCP connections per second", More, 0),
             Self::Udp64 => ("UDP of 64 B per second", More, 0),
             Self::Udp1400 => ("UDP of 1,400 B per second", More, 0),
+            Self::Peers => ("UDP of 64 B to as many pods, in turn, per second", More, 0),
             Self::Iperf1 => ("iperf3, 1 stream, Gbit/s", More, 2),
             Self::Iperf1Cpu => ("iperf3, 1 stream, CPU s per GB", Less, 3),
             Self::Iperf4 => ("iperf3, 4 streams, Gbit/s", More, 2),
@@ -126,6 +148,11 @@ impl Metric {
             Self::Udp64Programs => {
                 ("UDP of 64 B, a program's run as the kernel counts, ns", Less, 0)
             }
+            Self::FromPod => ("the same, pw_from_pod alone, ns", Less, 0),
+            Self::ToPod => ("the same, pw_to_pod alone, ns", Less, 0),
+            Self::FromNet => ("the same, pw_from_net alone, ns", Less, 0),
+            Self::FromTunnel => ("the same, pw_from_tunnel alone, ns", Less, 0),
+            Self::FromHost => ("the same, pw_from_host alone, ns", Less, 0),
         }
     }
 
@@ -141,6 +168,11 @@ impl Metric {
                 | Self::Flood1400Loss
                 | Self::Tcp1Programs
                 | Self::Udp64Programs
+                | Self::FromPod
+                | Self::ToPod
+                | Self::FromNet
+                | Self::FromTunnel
+                | Self::FromHost
         )
     }
 

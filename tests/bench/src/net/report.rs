@@ -8,18 +8,22 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tests::report::Verdict;
 
+use super::Options;
 use super::chart;
 use super::figures::Figures;
+use super::headline;
 use super::machine::Machine;
-use super::table::{Table, tables};
+use super::table::tables;
 use super::way::{Family, Path};
-use crate::common;
+use crate::common::{self, Part};
 
 const RESULTS: &str = "results.json";
 
 /// All that is told about a run.
 pub(super) struct Report<'a> {
+    pub(super) options: &'a Options,
     pub(super) figures: &'a Figures,
+    pub(super) parts: &'a [Part],
     pub(super) machine: &'a Machine,
     pub(super) verdicts: &'a [Verdict],
 }
@@ -42,12 +46,19 @@ impl Report<'_> {
     }
 
     fn document(&self) -> Value {
-        json!({
+        let mut document = json!({
             "date": jiff::Timestamp::now().to_string(),
             "machine": self.machine,
+            "quick": self.options.quick,
+            "only": self.options.only,
             "figures": self.figures.rows(),
+            "compared": self.figures.compared,
             "verdicts": common::verdicts(self.verdicts),
-        })
+        });
+        for part in self.parts {
+            document[part.name] = part.document.clone();
+        }
+        document
     }
 
     fn charts(&self, directory: &File) -> Result<Vec<String>> {
@@ -67,27 +78,26 @@ impl Report<'_> {
     fn markdown(&self, charts: &[String]) -> Result<String> {
         let mut text = String::new();
         writeln!(text, "# Speed\n\n{}.\n", self.machine)?;
-        writeln!(text, "Cells: {LEGEND}.\n\n## What must hold\n")?;
+        if let Some(table) = headline::table(self.figures) {
+            text += &table.markdown();
+            writeln!(text, "\n{}", headline::LEGEND)?;
+        }
+        writeln!(text, "\n## What must hold\n")?;
         for verdict in self.verdicts {
             writeln!(text, "- {}: {}", verdict.word(), verdict.text)?;
         }
         for chart in charts {
             writeln!(text, "\n![{chart}]({chart})")?;
         }
+        writeln!(text, "\nCells of the tables of ways: {LEGEND}.")?;
         for table in tables(self.figures) {
-            text += &markdown(&table)?;
+            text += &table.markdown();
+        }
+        for part in self.parts {
+            text += &part.markdown();
         }
         Ok(text)
     }
-}
-
-fn markdown(table: &Table) -> Result<String> {
-    let mut text = format!("\n## {}\n\n", table.title);
-    let dashes = vec!["---".to_owned(); table.header.len()];
-    for row in [&table.header, &dashes].into_iter().chain(&table.rows) {
-        writeln!(text, "| {} |", row.join(" | "))?;
-    }
-    Ok(text)
 }
 
 fn write(file: &File, text: &str) -> Result<()> {
@@ -102,7 +112,7 @@ pub(super) fn read(file: &PathBuf) -> Result<Figures> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let document: Value = serde_json::from_str(&text)
         .with_context(|| format!("{}: not the {RESULTS} of a run", file.display()))?;
-    Figures::from_rows(&document["figures"])
+    Figures::from_document(&document["figures"], &document["compared"])
         .with_context(|| format!("{}: not the {RESULTS} of this version", file.display()))
 }
 
@@ -120,6 +130,7 @@ mod tests_of_reports {
             figures.add(label, Metric::Tcp1, 1.25);
         }
         let machine = Machine {
+            commit: "a".to_owned(),
             kernel: "k".to_owned(),
             processor: "p".to_owned(),
             processors: 2,
@@ -127,8 +138,16 @@ mod tests_of_reports {
             iperf3: "i".to_owned(),
             plugins: "c".to_owned(),
         };
+        let options =
+            Options { quick: true, only: Vec::new(), against: None, out: PathBuf::from(".") };
         let directory = std::env::temp_dir().join(format!("report-{}", std::process::id()));
-        let report = Report { figures: &figures, machine: &machine, verdicts: &[] };
+        let report = Report {
+            options: &options,
+            figures: &figures,
+            parts: &[],
+            machine: &machine,
+            verdicts: &[],
+        };
         report.write(&directory).unwrap();
         assert_eq!(read(&directory.join(RESULTS)).unwrap(), figures);
         let text = fs::read_to_string(directory.join("report.md")).unwrap();

@@ -1,17 +1,19 @@
 //! The same ways with more and more entries in the maps, all of them made by the agent.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use tests::cluster::{Cluster, Mode};
 use tests::namespace::Namespace;
 use tests::pod::Pod;
 use tests::report::progress;
 use tests::wait::wait_until;
 
-use super::load::Servers;
+use super::load::{Peers, Servers};
 use super::stage::servers;
-use super::way::{Contender, Path, Way};
+use super::way::{Contender, Family, Path, Way};
 use crate::crowd::{Stranger, node_file, populate};
 
 /// The agent has read a node file within this time, on a busy machine too.
@@ -61,13 +63,21 @@ impl Scale {
         let (mut crowds, mut clusters) = (Vec::new(), Vec::new());
         for size in SIZES {
             let cluster = Cluster::builder(Mode::Direct).of_bench().build()?;
-            crowds.extend(fill(&cluster, &size)?);
+            let [near_crowd, far_crowd] = fill(&cluster, &size)?;
             let (one, two) = (cluster.node(1), cluster.node(2));
             let (client, near, far) = (one.pod()?, one.pod()?, two.pod()?);
-            for (path, pod) in [(Path::SameNodeByEntries, &near), (Path::DirectByEntries, &far)] {
+            for (path, pod, crowd) in [
+                (Path::SameNodeByEntries, &near, &near_crowd),
+                (Path::DirectByEntries, &far, &far_crowd),
+            ] {
                 let (from, to) = (&client.namespace, &pod.namespace);
-                ways.extend(Way::both(path, size.contender, from, to, &pod.addresses));
+                let mut both = Way::both(path, size.contender, from, to, &pod.addresses);
+                let peers = Arc::new(Peers::new(crowd)?);
+                let with_ipv6 = both.iter_mut().filter(|way| way.label.family == Family::Ipv6);
+                with_ipv6.for_each(|way| way.peers = Some(Arc::clone(&peers)));
+                ways.extend(both);
             }
+            crowds.extend([near_crowd, far_crowd].into_iter().flatten().map(|(pod, _)| pod));
             pods.extend([client, near, far]);
             clusters.push(cluster);
             bar.inc(1);
@@ -78,13 +88,16 @@ impl Scale {
     }
 }
 
-/// Has the agents fill the maps, and waits until they have.
-fn fill(cluster: &Cluster, size: &Size) -> Result<Vec<Namespace>> {
+/// Pods of a node with all their addresses.
+type Crowd = Vec<(Namespace, Vec<IpAddr>)>;
+
+/// Has the agents fill the maps, and waits until they have; the crowds of both nodes.
+fn fill(cluster: &Cluster, size: &Size) -> Result<[Crowd; 2]> {
     let strangers = Stranger::many(size.nodes, size.remote);
     cluster.write_node_file(&node_file(cluster, &strangers)?)?;
     let mut crowds = Vec::new();
     for node in cluster.nodes() {
-        crowds.extend(populate(node, size.local, cluster.run().name())?);
+        crowds.push(populate(node, size.local, cluster.run().name())?);
         let expected = 2 * size.nodes + size.remote;
         wait_until("all nodes in the map", APPLY_TIME_MAX, || {
             let entries = node.map("pw_nodes")?.len();
@@ -94,5 +107,6 @@ fn fill(cluster: &Cluster, size: &Size) -> Result<Vec<Namespace>> {
         let entries = node.map("pw_pods")?.len();
         ensure!(entries >= size.local, "{entries} addresses of pods");
     }
-    Ok(crowds)
+    let count = crowds.len();
+    crowds.try_into().map_err(|_| anyhow!("{count} nodes, two are wanted"))
 }

@@ -63,7 +63,12 @@ impl Stage {
             parts.reference(run, fabric, kind, contender)?;
             bar.inc(1);
         }
-        parts.bridge_and_vxlan(run, fabric)?;
+        for (kind, contender) in [
+            (Kind::BridgeVxlan, Contender::BridgeVxlan),
+            (Kind::BridgeVxlanUnchecked, Contender::BridgeVxlanUnchecked),
+        ] {
+            parts.bridge_and_vxlan(run, fabric, kind, contender)?;
+        }
         bar.inc(1);
         parts.podwire_direct(direct)?;
         parts.podwire_big_tcp(big_tcp)?;
@@ -161,9 +166,15 @@ impl Parts {
         Ok(())
     }
 
-    fn bridge_and_vxlan(&mut self, run: &Run, fabric: &Fabric) -> Result<()> {
-        let pair = machine::pair(run, fabric, Kind::BridgeVxlan)?;
-        self.add_pair(Path::Vxlan, Contender::BridgeVxlan, &pair);
+    fn bridge_and_vxlan(
+        &mut self,
+        run: &Run,
+        fabric: &Fabric,
+        kind: Kind,
+        contender: Contender,
+    ) -> Result<()> {
+        let pair = machine::pair(run, fabric, kind)?;
+        self.add_pair(Path::Vxlan, contender, &pair);
         self.uplinks.extend(pair.machines);
         Ok(())
     }

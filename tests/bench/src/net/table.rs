@@ -5,12 +5,7 @@ use super::metric::Metric;
 use super::way::{Contender, Family, Label, Path};
 use tests::ratio::{Ratio, median};
 
-/// All that was measured on one way.
-pub(super) struct Table {
-    pub(super) title: String,
-    pub(super) header: Vec<String>,
-    pub(super) rows: Vec<Vec<String>>,
-}
+use crate::common::Table;
 
 /// One for each path and family.
 pub(super) fn tables(figures: &Figures) -> Vec<Table> {

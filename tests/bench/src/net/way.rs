@@ -1,10 +1,13 @@
 //! What is measured: who talks to whom, over what.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tests::namespace::Namespace;
+
+use super::load::Peers;
 
 /// From where to where.
 #[derive(
@@ -109,6 +112,8 @@ pub(crate) enum Contender {
     Ptp,
     /// The plugin `bridge`; VXLAN with static entries between machines.
     BridgeVxlan,
+    /// The same without checksums in outer UDP headers.
+    BridgeVxlanUnchecked,
     /// Podwire as it is installed.
     Podwire,
     /// Podwire with `--big-tcp on`.
@@ -136,6 +141,7 @@ impl Contender {
             Self::Bridge => "bridge",
             Self::Ptp => "ptp",
             Self::BridgeVxlan => "bridge + VXLAN",
+            Self::BridgeVxlanUnchecked => "bridge + VXLAN, no UDP checksums",
             Self::Podwire => "Podwire",
             Self::PodwireBigTcp => "Podwire, BIG TCP",
             Self::Ten => "10 entries",
@@ -211,6 +217,8 @@ pub(crate) struct Way {
     pub(crate) server: Namespace,
     /// That of the server.
     pub(crate) address: IpAddr,
+    /// Other pods where the server is, if there are any to send to.
+    pub(crate) peers: Option<Arc<Peers>>,
 }
 
 impl Way {
@@ -227,6 +235,7 @@ impl Way {
             client: client.clone(),
             server: server.clone(),
             address: *address,
+            peers: None,
         };
         Family::ALL.into_iter().zip(addresses).map(way).collect()
     }

@@ -2,18 +2,15 @@
 
 use serde_json::{Value, json};
 use tests::ratio::median;
-use tests::report::{Verdict, section, spread, table};
+use tests::report::spread;
 
 use super::case::{ROOM, ROUTE};
 use super::{Figure, Manner, Size};
-use crate::common;
+use crate::common::Table;
 
-/// Prints what each kind of packet takes.
-pub(super) fn table_of(figures: &[Figure]) {
-    section(
-        "Nanoseconds per packet, beyond those of an empty program (median of rounds, and their range)",
-    );
-    let mut grid = table(&["program", "packet", "", "in a row", "alone", "first of its flow"]);
+/// What each kind of packet takes.
+pub(super) fn table_of(figures: &[Figure]) -> Table {
+    let mut rows = Vec::new();
     let mut seen = None;
     for figure in figures {
         let Figure { program, what, traffic, .. } = *figure;
@@ -30,25 +27,38 @@ pub(super) fn table_of(figures: &[Figure]) {
         };
         let mut row = vec![program.to_owned(), what.to_owned(), traffic.to_owned()];
         row.extend(Manner::ALL.map(cell));
-        grid.add_row(row);
+        rows.push(row);
     }
-    println!("{grid}");
+    let header = ["program", "packet", "", "in a row", "alone", "first of its flow"];
+    Table {
+        title: "Programs: nanoseconds per packet, beyond those of an empty program (median of rounds, and their range)"
+            .to_owned(),
+        header: header.map(str::to_owned).into(),
+        rows,
+    }
+}
+
+/// How to read the table.
+pub(super) fn notes(figures: &[Figure]) -> Vec<String> {
+    let mut notes = Vec::new();
     for manner in Manner::ALL {
         let of_manner = figures.iter().filter(|figure| figure.manner == manner);
         let empty: Vec<f64> = of_manner.map(|figure| median(&figure.empty)).collect();
-        println!("the empty program, {}: {} ns", manner.name(), spread(&empty, 0));
+        notes.push(format!("The empty program, {}: {} ns.", manner.name(), spread(&empty, 0)));
     }
-    println!(
-        "-: a run would see what the one before has encapsulated, or there is nothing to remember"
-    );
-    println!(
-        "{ROUTE}: the look-up of the way to a node, which is the kernel's part of packets to other nodes"
-    );
-    println!("{ROOM}: room for outer headers, and headers in it: the kernel's part of VXLAN");
+    notes.extend([
+        "-: a run would see what the one before has encapsulated, or there is nothing to remember."
+            .to_owned(),
+        format!(
+            "{ROUTE}: the look-up of the way to a node, which is the kernel's part of packets to other nodes."
+        ),
+        format!("{ROOM}: room for outer headers, and headers in it: the kernel's part of VXLAN."),
+    ]);
+    notes
 }
 
 /// All figures.
-pub(super) fn document(size: Size, figures: &[Figure], verdicts: &[Verdict]) -> Value {
+pub(super) fn document(size: Size, figures: &[Figure]) -> Value {
     let figure = |figure: &Figure| {
         json!({
             "program": figure.program,
@@ -63,6 +73,5 @@ pub(super) fn document(size: Size, figures: &[Figure], verdicts: &[Verdict]) -> 
         "rounds": size.rounds,
         "packets_per_round": { "in_a_row": size.packets, "alone": size.alone },
         "figures": figures.iter().map(figure).collect::<Vec<_>>(),
-        "verdicts": common::verdicts(verdicts),
     })
 }

@@ -4,13 +4,15 @@ use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr as _;
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tests::command;
 use tests::namespace::Namespace;
 
-use super::softirq;
+use super::{STALL_TIME_MAX, softirq};
 use crate::net::metric::Metric;
 use crate::net::way::Way;
 
@@ -39,13 +41,18 @@ impl Servers {
             let mut child = command.spawn().context("start iperf3")?;
             let stdout = child.stdout.take().context("its output")?;
             servers.0.push(child);
-            let mut lines = BufReader::new(stdout).lines();
-            let is_up = lines.any(|line| line.is_ok_and(|line| line.contains("listening")));
-            if !is_up {
+            let (serves, is_up) = mpsc::channel();
+            // It goes on talking about each run.
+            thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if line.contains("listening") {
+                        let _ = serves.send(());
+                    }
+                }
+            });
+            if is_up.recv_timeout(STALL_TIME_MAX).is_err() {
                 bail!("iperf3 does not serve in {}", namespace.name());
             }
-            // It goes on talking about each run.
-            std::thread::spawn(move || lines.for_each(drop));
         }
         Ok(servers)
     }
