@@ -25,7 +25,9 @@ const MIB_MAX: f64 = 32.0;
 const KNOWN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Changes of one node.
-pub(crate) const FULL: usize = 1000;
+const FULL: usize = 1000;
+/// In a run that measures everything.
+pub(crate) const SOME: usize = 200;
 const QUICK: usize = 20;
 
 /// What was measured.

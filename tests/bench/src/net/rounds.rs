@@ -37,7 +37,8 @@ pub(super) fn rounds(
     plan: &Plan,
     figures: &mut Figures,
 ) -> Result<()> {
-    let mut ways: Vec<&Way> = ways.iter().collect();
+    let is_in = |way: &&Way| plan.on_one_processor || !way.label.is_for_orientation();
+    let mut ways: Vec<&Way> = ways.iter().filter(is_in).collect();
     ways.sort_by_key(|way| way.label);
     let numbers = usize::from(!plan.is_first)..=plan.rounds;
     let bar = progress(what, (numbers.clone().count() * ways.len()) as u64);

@@ -203,6 +203,13 @@ pub(crate) struct Label {
 }
 
 impl Label {
+    /// Whether it stands beside the others for orientation alone: the long turns, which take most of the time, are
+    /// not for it.
+    pub(crate) fn is_for_orientation(self) -> bool {
+        let is_tunnelled = matches!(self.path, Path::Vxlan | Path::VxlanWire);
+        self.path == Path::Loopback || is_tunnelled && self.contender == Contender::Hosts
+    }
+
     /// The same way of somebody else.
     pub(crate) fn of(self, contender: Contender) -> Self {
         Self { contender, ..self }
