@@ -7,21 +7,21 @@ pub mod address;
 pub mod config;
 pub mod counter;
 pub mod event;
-pub mod flow;
 pub mod names;
 pub mod node;
 pub mod pod;
+pub mod remembered;
 
 pub use address::{Addr, Mac};
 pub use config::Config;
 pub use counter::{Counter, DropReason, Path, Stats};
 pub use event::Event;
-pub use flow::{Flow, FlowKey, LookUp, NextHop};
 pub use node::NodeEntry;
-pub use pod::PodEntry;
+pub use pod::{Near, PodEntry};
+pub use remembered::{KnownNode, NextHop};
 
 /// Version of all pinned layouts. Rises with every change in `abi`; the agent refuses to mix versions.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Lets aya copy the layouts in and out of maps.
 #[cfg(feature = "user")]
@@ -34,5 +34,6 @@ mod user {
             unsafe impl aya::Pod for $t {}
         )* };
     }
-    pod!(super::Addr, super::Config, super::Event, super::NodeEntry, super::PodEntry, super::Stats);
+    pod!(super::Addr, super::Config, super::Event, super::Near, super::NodeEntry, super::PodEntry);
+    pod!(super::Stats);
 }

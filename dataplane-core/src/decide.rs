@@ -6,7 +6,8 @@
 
 use crate::abi::{Config, DropReason, NodeEntry, Path, PodEntry};
 use crate::ip::Ip;
-use crate::packet::{Family, Headers};
+use crate::packet::{Family, Headers, IPV4_LEN};
+use crate::upper::{PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// What to do with a packet.
 #[must_use]
@@ -38,6 +39,22 @@ impl Path {
 #[inline(always)]
 pub fn may_send(ifindex: u32, sender: Option<&PodEntry>) -> bool {
     matches!(sender, Some(entry) if entry.kind == PodEntry::POD && entry.ifindex == ifindex)
+}
+
+/// Whether a packet that leaves a pod on `ifindex` needs no closer look: it goes from the pod's own address to another
+/// pod of this node, and nothing in it but the addresses matters. What [`from_pod`] would say of it is `Verdict::Pod`.
+#[inline(always)]
+pub fn is_plainly_local(
+    headers: &Headers,
+    ifindex: u32,
+    sender: Option<&PodEntry>,
+    pod: &PodEntry,
+) -> bool {
+    let is_plain = match headers.family {
+        Family::V4 => headers.header_len == IPV4_LEN,
+        Family::V6 => matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP),
+    };
+    is_plain && may_send(ifindex, sender) && pod.kind == PodEntry::POD
 }
 
 /// A packet that leaves a pod. `sender` is `pw_pods` of the source.

@@ -3,7 +3,8 @@
 use dataplane_core::abi::config::{GATEWAY_MAC, TUNNEL_MAC};
 use dataplane_core::abi::{ABI_VERSION, Addr, Config, DropReason, Mac, NodeEntry, Path, PodEntry};
 use dataplane_core::decide::{
-    Details, Found, TunnelKey, Verdict, from_host, from_net, from_pod, from_tunnel, to_pod,
+    Details, Found, TunnelKey, Verdict, from_host, from_net, from_pod, from_tunnel,
+    is_plainly_local, to_pod,
 };
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::{Family, Headers};
@@ -293,5 +294,28 @@ fn the_last_metre_is_for_the_pod_alone() {
     assert_eq!(to_pod(7, Some(&POD)), Verdict::Pass(Path::DeliveredToPod));
     for (name, pod) in [("other pod", Some(&OTHER)), ("host", Some(&HOST)), ("nobody", None)] {
         assert_eq!(to_pod(7, pod), Verdict::Drop(DropReason::NotForThisPod), "{name}");
+    }
+}
+
+#[test]
+fn what_is_plainly_local_needs_no_closer_look() {
+    let plain = headers([10, 244, 1, 3], 1);
+    let v6 = |protocol| Headers { family: Family::V6, header_len: 40, protocol, ..plain };
+    for (what, headers, ifindex, sender, pod, expected) in [
+        ("IPv4", plain, 7, Some(&POD), OTHER, true),
+        ("ICMP", Headers { protocol: 1, ..plain }, 7, Some(&POD), OTHER, true),
+        ("IPv4 options", Headers { header_len: 24, ..plain }, 7, Some(&POD), OTHER, false),
+        ("TCP over IPv6", v6(6), 7, Some(&POD), OTHER, true),
+        ("UDP over IPv6", v6(17), 7, Some(&POD), OTHER, true),
+        ("IPv6 options", v6(0), 7, Some(&POD), OTHER, false),
+        ("a routing header", v6(43), 7, Some(&POD), OTHER, false),
+        ("a fragment of IPv6", v6(44), 7, Some(&POD), OTHER, false),
+        ("ICMPv6", v6(58), 7, Some(&POD), OTHER, false),
+        ("another's address", plain, 7, Some(&OTHER), POD, false),
+        ("nobody's address", plain, 7, None, POD, false),
+        ("the node's address", plain, 3, Some(&HOST), POD, false),
+        ("to the node", plain, 7, Some(&POD), HOST, false),
+    ] {
+        assert_eq!(is_plainly_local(&headers, ifindex, sender, &pod), expected, "{what}");
     }
 }

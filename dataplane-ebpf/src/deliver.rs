@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{
     BPF_F_INGRESS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, TC_ACT_REDIRECT,
 };
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_peer};
-use dataplane_core::abi::{Counter, DropReason, Flow, NodeEntry, Path, PodEntry};
+use dataplane_core::abi::{Counter, DropReason, NodeEntry, Path, PodEntry};
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::Bytes as _;
 
@@ -42,13 +42,13 @@ pub(crate) fn to_pod(way: &Way<'_>, pod: &PodEntry, door: Door, path: Path) -> i
     redirected(way, action, path, way.packet.length())
 }
 
-/// Delivers to a pod of this node as the packets before.
+/// Delivers an ordinary packet to a pod of this node, with nothing else to do.
 #[inline(always)]
-pub(crate) fn known(packet: &Packet, program: Program, flow: &Flow) -> i32 {
-    packet.set_macs(flow.mac, flow.gateway_mac);
+pub(crate) fn plainly(packet: &Packet, program: Program, pod: &PodEntry) -> i32 {
+    packet.set_macs(pod.mac, pod.gateway_mac);
     packet.clear_mark();
     // SAFETY: a plain helper call without pointers.
-    let action = unsafe { bpf_redirect_peer(flow.ifindex, 0) };
+    let action = unsafe { bpf_redirect_peer(pod.ifindex, 0) };
     if action == i64::from(TC_ACT_REDIRECT) {
         count(packet.length(), Counter::Path(Path::PodToPod));
         return TC_ACT_REDIRECT;

@@ -3,10 +3,10 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use dataplane_core::abi::DropReason;
-use dataplane_core::decide::{Found, from_host};
+use dataplane_core::decide::from_host;
 use dataplane_core::packet::{Carried, carried, parse};
 
-use crate::flows::found;
+use crate::known_nodes::known_node;
 use crate::maps;
 use crate::packet::Packet;
 use crate::verdict::{Program, Way, conclude, refuse};
@@ -25,11 +25,8 @@ pub fn pw_from_host(ctx: TcContext) -> i32 {
         Ok(headers) => headers,
         Err(reason) => return refuse(packet, program, None, reason),
     };
-    let found = found(packet, config, headers, || {
-        let pod = maps::pod(&headers.destination);
-        let node = if pod.is_none() { maps::node(&headers.destination) } else { None };
-        Found { sender: None, pod, node }
-    });
-    let verdict = from_host(headers, found.pod, found.node);
+    let pod = maps::pod(config, &headers.destination);
+    let node = if pod.is_none() { known_node(config, &headers.destination) } else { None };
+    let verdict = from_host(headers, pod, node);
     conclude(&Way { packet, program, config, headers }, verdict)
 }

@@ -5,12 +5,12 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use dataplane_core::abi::{Config, DropReason, NodeEntry, Path};
-use dataplane_core::decide::{Found, from_net};
+use dataplane_core::decide::from_net;
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::{Carried, Family, Headers, carried, parse};
 use dataplane_core::upper::quoted;
 
-use crate::flows::found;
+use crate::known_nodes::known_node;
 use crate::maps;
 use crate::packet::Packet;
 use crate::verdict::{Program, Way, conclude, pass, refuse};
@@ -35,15 +35,11 @@ pub fn pw_from_net(ctx: TcContext) -> i32 {
     if is_own(config, headers) {
         return pass(packet, program, Path::NetPassed);
     }
-    let found = found(packet, config, headers, || {
-        let pod = maps::pod(&headers.destination);
-        let node = if pod.is_some() { maps::node(&headers.source) } else { None };
-        Found { sender: None, pod, node }
-    });
-    let Some(pod) = found.pod else {
+    let Some(pod) = maps::pod(config, &headers.destination) else {
         return pass(packet, program, Path::NetPassed);
     };
-    let verdict = from_net(headers, config, pod, found.node, || quotes_cluster(packet, headers));
+    let source = known_node(config, &headers.source);
+    let verdict = from_net(headers, config, pod, source, || quotes_cluster(packet, headers));
     conclude(&Way { packet, program, config, headers }, verdict)
 }
 

@@ -2,14 +2,14 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use dataplane_core::abi::{Config, DropReason, Flow, FlowKey};
-use dataplane_core::decide::{Details, Found, Verdict, from_pod};
+use dataplane_core::abi::{DropReason, PodEntry};
+use dataplane_core::decide::{Details, Found, from_pod, is_plainly_local};
 use dataplane_core::packet::{Carried, Family, Headers, carried, parse};
 use dataplane_core::upper;
 
 use crate::deliver;
-use crate::flows::{found, remember, remembered, version_of_maps};
 use crate::gateway;
+use crate::known_nodes::known_node;
 use crate::maps;
 use crate::packet::Packet;
 use crate::verdict::{Program, Way, conclude, refuse};
@@ -18,29 +18,29 @@ use crate::verdict::{Program, Way, conclude, refuse};
 pub fn pw_from_pod(ctx: TcContext) -> i32 {
     let packet = &Packet::new(&ctx);
     let program = Program::FromPod;
-    let Some(config) = maps::config() else {
+    if maps::config().is_none() {
         return refuse(packet, program, None, DropReason::NoConfig);
-    };
-    if let Some(flow) = known(packet, config) {
-        return deliver::known(packet, program, flow);
+    }
+    if let Some(pod) = plainly_local(packet) {
+        return deliver::plainly(packet, program, pod);
     }
     look_closer(ctx)
 }
 
-/// The flow of the packet, if nothing about it has to be decided.
+/// The receiver, if nothing about the packet has to be decided.
 #[inline(always)]
-fn known(packet: &Packet, config: &Config) -> Option<&'static Flow> {
+fn plainly_local(packet: &Packet) -> Option<&'static PodEntry> {
     if packet.tagged() {
         return None;
     }
     let Carried::Ip(family) = carried(packet) else { return None };
-    let headers = parse(packet, family).ok()?;
-    let key = FlowKey::new(&headers, packet.ifindex(), version_of_maps(config))?;
-    remembered(packet, &key)
+    let headers = &parse(packet, family).ok()?;
+    let (sender, pod) = (maps::near(&headers.source), maps::near(&headers.destination)?);
+    (is_plainly_local(headers, packet.ifindex(), sender, pod) && packet.ordinary()).then_some(pod)
 }
 
-/// Decides. A function of its own, which reads the packet again, so that the way of known flows is short and
-/// keeps nothing for this one.
+/// Decides. A function of its own, which reads the packet again, so that the way of what is plainly local is short
+/// and keeps nothing for this one.
 #[inline(never)]
 fn look_closer(ctx: TcContext) -> i32 {
     let packet = &mut Packet::new(&ctx);
@@ -51,33 +51,26 @@ fn look_closer(ctx: TcContext) -> i32 {
     if packet.tagged() {
         return refuse(packet, program, None, DropReason::UnknownProtocol);
     }
-    let maps_version = version_of_maps(config);
     let family = match carried(packet) {
         Carried::Ip(family) => family,
-        Carried::Arp => return gateway::answer_arp(packet),
+        Carried::Arp => return gateway::answer_arp(packet, config),
         Carried::Other => return refuse(packet, program, None, DropReason::UnknownProtocol),
     };
     let headers = &match parse(packet, family) {
         Ok(headers) => headers,
         Err(reason) => return refuse(packet, program, None, reason),
     };
-    if headers.family == Family::V6 && gateway::is_asked_for(packet, headers) {
+    if headers.family == Family::V6 && gateway::is_asked_for(packet, config, headers) {
         return gateway::answer_solicitation(packet, headers);
     }
     if packet.to_many() {
         return refuse(packet, program, Some(headers), DropReason::Multicast);
     }
-    let found = found(packet, config, headers, || {
-        let pod = maps::pod(&headers.destination);
-        let node = if pod.is_none() { maps::node(&headers.destination) } else { None };
-        Found { sender: maps::pod(&headers.source), pod, node }
-    });
+    let sender = maps::pod(config, &headers.source);
+    let pod = maps::pod(config, &headers.destination);
+    let node = if pod.is_none() { known_node(config, &headers.destination) } else { None };
+    let found = Found { sender, pod, node };
     let verdict = from_pod(headers, packet.ifindex(), config, found, &Lazy { packet, headers });
-    if let Verdict::Pod(pod, _) = verdict
-        && let Some(key) = FlowKey::new(headers, packet.ifindex(), maps_version)
-    {
-        remember(&key, pod);
-    }
     conclude(&Way { packet, program, config, headers }, verdict)
 }
 

@@ -3,10 +3,10 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use dataplane_core::abi::DropReason;
-use dataplane_core::decide::{Found, from_tunnel};
+use dataplane_core::decide::from_tunnel;
 use dataplane_core::packet::{Carried, carried, parse};
 
-use crate::flows::found;
+use crate::known_nodes::known_node;
 use crate::maps;
 use crate::packet::Packet;
 use crate::tunnel;
@@ -32,12 +32,9 @@ pub fn pw_from_tunnel(ctx: TcContext) -> i32 {
     let Some(key) = tunnel::key(packet) else {
         return refuse(packet, program, Some(headers), DropReason::TunnelVni);
     };
-    let found = found(packet, config, headers, || Found {
-        sender: None,
-        pod: maps::pod(&headers.destination),
-        node: maps::node(&headers.source),
-    });
+    let pod = maps::pod(config, &headers.destination);
+    let source = known_node(config, &headers.source);
     let sender = || maps::node(&key.remote);
-    let verdict = from_tunnel(headers, config, &key, found.pod, found.node, sender);
+    let verdict = from_tunnel(headers, config, &key, pod, source, sender);
     conclude(&Way { packet, program, config, headers }, verdict)
 }

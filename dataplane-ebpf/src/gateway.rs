@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::TC_ACT_REDIRECT;
 use aya_ebpf::helpers::bpf_redirect_peer;
 use dataplane_core::abi::config::GATEWAY_MAC;
-use dataplane_core::abi::{Counter, DropReason, Path};
+use dataplane_core::abi::{Config, Counter, DropReason, Path};
 use dataplane_core::answer::{advertisement, arp_answer, arp_question, is_solicitation};
 use dataplane_core::decide::may_send;
 use dataplane_core::ip::Ip;
@@ -16,11 +16,11 @@ use crate::verdict::{Program, refuse};
 
 /// Answers an ARP request for the gateway; any other ARP packet ends here.
 #[inline(always)]
-pub(crate) fn answer_arp(packet: &mut Packet) -> i32 {
+pub(crate) fn answer_arp(packet: &mut Packet, config: &Config) -> i32 {
     let Some((sender, mac)) = arp_question(packet) else {
         return refuse(packet, Program::FromPod, None, DropReason::UnknownProtocol);
     };
-    if !may_send(packet.ifindex(), maps::pod(&Ip::from_ipv4(sender))) {
+    if !may_send(packet.ifindex(), maps::pod(config, &Ip::from_ipv4(sender))) {
         return refuse(packet, Program::FromPod, None, DropReason::SpoofedSource);
     }
     packet.make_ordinary();
@@ -33,10 +33,10 @@ pub(crate) fn answer_arp(packet: &mut Packet) -> i32 {
 
 /// Whether this solicitation of a neighbour is for the gateway and from the pod itself.
 #[inline(always)]
-pub(crate) fn is_asked_for(packet: &Packet, headers: &Headers) -> bool {
+pub(crate) fn is_asked_for(packet: &Packet, config: &Config, headers: &Headers) -> bool {
     is_solicitation(packet, headers)
         && (headers.source.is_link_local()
-            || may_send(packet.ifindex(), maps::pod(&headers.source)))
+            || may_send(packet.ifindex(), maps::pod(config, &headers.source)))
 }
 
 /// Answers a neighbour solicitation for the gateway.

@@ -15,7 +15,7 @@ use dataplane_core::decide::family_of;
 use dataplane_core::ip::Ip;
 use dataplane_core::packet::{Bytes as _, Family};
 
-use crate::flows::place_in;
+use crate::known_nodes::place_in;
 use crate::stack::{Aligned, Shifted, put_address};
 use crate::verdict::Way;
 

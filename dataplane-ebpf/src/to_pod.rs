@@ -24,6 +24,6 @@ pub fn pw_to_pod(ctx: TcContext) -> i32 {
         Ok(headers) => headers,
         Err(reason) => return refuse(packet, program, None, reason),
     };
-    let verdict = to_pod(packet.ifindex(), maps::pod(&headers.destination));
+    let verdict = to_pod(packet.ifindex(), maps::pod(config, &headers.destination));
     conclude(&Way { packet, program, config, headers }, verdict)
 }

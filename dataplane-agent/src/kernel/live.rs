@@ -15,6 +15,7 @@ mod netlink;
 mod nft;
 mod nodes;
 mod peers;
+mod pods;
 pub mod preflight;
 pub mod probe;
 mod problem;

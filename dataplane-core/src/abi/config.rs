@@ -8,8 +8,7 @@ use super::{Addr, Mac};
 pub struct Config {
     /// [`ABI_VERSION`](super::ABI_VERSION) of the agent that wrote it; 0: not written yet.
     pub abi_version: u32,
-    /// Differs after every change of `pw_pods` and `pw_nodes`, so that what programs remember of them is
-    /// forgotten. Beside the version, because every packet asks for both.
+    /// Differs after every change of `pw_nodes`, so that what programs remember of it is forgotten. Beside the version, because every packet asks for both.
     pub maps_version: u32,
     /// Interface index of `podwire0`.
     pub host_ifindex: u32,
@@ -23,7 +22,7 @@ pub struct Config {
     pub host_mac: Mac,
     /// MAC of the VXLAN device: the same on every node ([`TUNNEL_MAC`]).
     pub tunnel_mac: Mac,
-    /// Bits: [`Config::ACCEPT_DIRECT`], [`Config::OUTER_BY_STACK`].
+    /// Bits: [`Config::ACCEPT_DIRECT`], [`Config::OUTER_BY_STACK`], [`Config::ALL_NEAR`].
     pub flags: u32,
     /// The node's registered IPv4 address, source of the outer header; unspecified: none.
     pub node_ipv4: Addr,
@@ -41,6 +40,8 @@ impl Config {
     pub const ACCEPT_DIRECT: u32 = 1;
     /// Outer packets of VXLAN must pass the host stack: it has IPsec policies.
     pub const OUTER_BY_STACK: u32 = 2;
+    /// Every address of `pw_pods` has its place in `pw_near`: what is not there is nowhere.
+    pub const ALL_NEAR: u32 = 4;
 }
 
 /// MAC of the host side of every pod's veth, so that any pod's gateway is known without a look-up

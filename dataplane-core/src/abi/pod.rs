@@ -1,6 +1,6 @@
-//! `pw_pods`: the addresses that live on this node.
+//! `pw_pods`: the addresses that live on this node. `pw_near`: the same by position.
 
-use super::Mac;
+use super::{Addr, Mac};
 
 /// A value of `pw_pods`; the key is the pod's [`Addr`](super::Addr).
 #[repr(C)]
@@ -29,3 +29,15 @@ impl PodEntry {
     /// An address of the node itself among the pod addresses: the first of each of its pod CIDRs.
     pub const HOST: u32 = 2;
 }
+
+/// A value of `pw_near`, an array: an address of `pw_pods` at its [`place`](crate::near::place), where no other has it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Near {
+    /// Whose entry it is; unspecified: nobody's.
+    pub address: Addr,
+    /// What `pw_pods` has for the address.
+    pub entry: PodEntry,
+}
+
+const _: () = assert!(size_of::<Near>() == 48 && align_of::<Near>() == 8);

@@ -9,7 +9,7 @@
 //!   times. Who encapsulates would find its own outer headers, and is not run in a row.
 //! - *Alone*, one run per call: caches and branch predictors are as a system call leaves them. More than in a row,
 //!   as for a packet that comes by itself.
-//! - *First*, alone, and the processor remembers nothing (`pw_flows`, `pw_look_ups` and `pw_hops` are emptied before each run):
+//! - *First*, alone, and the processor remembers nothing (`pw_known_nodes` and `pw_hops` are emptied before each run):
 //!   the first packet of a flow, or any after a change of the maps.
 //!
 //! Each time is that of the program beyond an empty one, which has its turn before every call. Redirects are only asked

@@ -73,7 +73,18 @@ fn mangled() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn core_and_programs_agree() {
-    let fixture = std::cell::RefCell::new(Fixture::new());
+    agree(Fixture::new());
+}
+
+#[test]
+fn they_agree_where_addresses_have_no_place_of_their_own() {
+    let mut fixture = Fixture::new();
+    fixture.displace(&["10.244.1.1", "10.244.1.3", "fd00:10:244:1::1", "fd00:10:244:1::2"]);
+    agree(fixture);
+}
+
+fn agree(fixture: Fixture) {
+    let fixture = std::cell::RefCell::new(fixture);
     let config = Config { cases: 5_000, failure_persistence: None, ..Config::default() };
     let input = (select(&PROGRAMS[..]), mangled(), any::<bool>(), 0..2usize);
     let mut seen = std::collections::BTreeMap::new();

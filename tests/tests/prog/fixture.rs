@@ -12,9 +12,10 @@ use aya::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
 use dataplane_core::abi::config::{GATEWAY_MAC, TUNNEL_MAC};
 use dataplane_core::abi::{
-    ABI_VERSION, Addr, Config, Counter, Mac, NodeEntry, PodEntry, Stats, names,
+    ABI_VERSION, Addr, Config, Counter, Mac, Near, NodeEntry, PodEntry, Stats, names,
 };
 use dataplane_core::ip::Ip;
+use dataplane_core::near::place;
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
 use nix::unistd::Pid;
@@ -105,7 +106,7 @@ impl Fixture {
     fn fill(&mut self) {
         let config = Config {
             abi_version: ABI_VERSION,
-            flags: Config::ACCEPT_DIRECT,
+            flags: Config::ACCEPT_DIRECT | Config::ALL_NEAR,
             host_ifindex: self.host.ifindex,
             tunnel_ifindex: self.tunnel.ifindex,
             tunnel_vni: 7,
@@ -164,10 +165,28 @@ impl Fixture {
         let mut map: HashMap<_, Addr, PodEntry> =
             HashMap::try_from(self.ebpf.map_mut(names::MAP_PODS).expect("map")).expect("hash");
         map.insert(address(ip), entry, 0).expect("insert");
+        self.set_near(ip, Near { address: address(ip), entry });
         self.pod_entries.push((address(ip), entry));
     }
 
-    /// Keeps the calling thread where it is: each processor remembers flows of its own.
+    fn set_near(&mut self, ip: &str, near: Near) {
+        let mut map: Array<_, Near> =
+            Array::try_from(self.ebpf.map_mut(names::MAP_NEAR).expect("map")).expect("array");
+        let at = u32::try_from(place(&ip_of(ip))).expect("a place");
+        map.set(at, near, 0).expect("set");
+    }
+
+    /// Has another address take the place of each of these, which are in `pw_pods` alone from now on.
+    pub(super) fn displace(&mut self, ips: &[&str]) {
+        for ip in ips {
+            let entry = PodEntry { ifindex: 1, ..self.pod_entries[0].1 };
+            self.set_near(ip, Near { address: address("203.0.113.99"), entry });
+        }
+        let flags = self.config.flags & !Config::ALL_NEAR;
+        self.set_config(Config { flags, ..self.config });
+    }
+
+    /// Keeps the calling thread where it is: each processor remembers for itself.
     pub(super) fn stay_on_a_processor(&self) {
         let mut set = CpuSet::new();
         set.set(sched_getcpu().expect("a processor")).expect("its place");
@@ -178,6 +197,8 @@ impl Fixture {
         let mut map: HashMap<_, Addr, PodEntry> =
             HashMap::try_from(self.ebpf.map_mut(names::MAP_PODS).expect("map")).expect("hash");
         map.remove(&address(ip)).expect("remove");
+        let entry = PodEntry { ifindex: 0, ..self.pod_entries[0].1 };
+        self.set_near(ip, Near { address: Addr::UNSPECIFIED, entry });
         self.pod_entries.retain(|(addr, _)| *addr != address(ip));
     }
 

@@ -11,7 +11,7 @@ use aya::programs::{ProgramError, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use cni_shim::names::Pins;
 use dataplane_core::abi::ABI_VERSION;
-use dataplane_core::abi::names::{MAPS, PROGRAMS};
+use dataplane_core::abi::names::{MAP_CONFIG, MAPS, PROGRAMS};
 
 use super::error::{Context as _, refusal};
 use super::map::{Counters, Maps};
@@ -40,6 +40,7 @@ pub(super) struct Bpf {
 impl Bpf {
     pub(super) fn open(pins: &Pins, object: &[u8]) -> Result<Self, KernelError> {
         make_directories(pins)?;
+        refuse_other_version(pins)?;
         refuse_foreign_files(pins)?;
         link::finish_removals(pins)?;
         // Also finds files that are no links, before anything is changed.
@@ -47,8 +48,7 @@ impl Bpf {
         check_layouts(pins, object)?;
         let fresh = load(pins, object)?;
         let mut maps = Maps::open(pins)?;
-        check_version(pins, &maps)?;
-        maps.forget()?;
+        maps.take_over()?;
         let mut map_data = BTreeMap::new();
         for name in MAPS {
             let path = pins.map(name);
@@ -182,17 +182,14 @@ pub(super) fn check_layouts(pins: &Pins, object: &[u8]) -> Result<(), KernelErro
     Ok(())
 }
 
-pub(super) fn check_version(pins: &Pins, maps: &Maps) -> Result<(), KernelError> {
-    match maps.config()? {
-        Some(config) if config.abi_version != ABI_VERSION => Err(other_version(
-            &pins.map(dataplane_core::abi::names::MAP_CONFIG),
-            pins,
-            &format!(
-                "its layouts have version {}, this version has {ABI_VERSION}",
-                config.abi_version
-            ),
-        )),
-        Some(_) | None => Ok(()),
+/// Before all else that is compared: another version may have other maps. What cannot be read is named behind.
+pub(super) fn refuse_other_version(pins: &Pins) -> Result<(), KernelError> {
+    match Maps::version(pins) {
+        Ok(version) if version != 0 && version != ABI_VERSION => {
+            let why = format!("its layouts have version {version}, this version has {ABI_VERSION}");
+            Err(other_version(&pins.map(MAP_CONFIG), pins, &why))
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

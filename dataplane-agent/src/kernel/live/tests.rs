@@ -23,6 +23,7 @@ use crate::kernel::{
     TUNNEL_DEVICE,
 };
 
+mod near;
 mod pins;
 mod probe;
 mod watch;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Error, Result, anyhow};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::SchedClassifier;
 use aya::util::nr_cpus;
-use dataplane_core::abi::{Config, Flow, LookUp, NextHop, names};
+use dataplane_core::abi::{Config, KnownNode, NextHop, names};
 use tests::cluster::{Cluster, Mode};
 use tests::fabric::{Layout, WORLD};
 use tests::node::Node;
@@ -19,8 +19,7 @@ use super::yardstick::{Arrival, Empty, encapsulation, route_look_up};
 /// The second node is behind a router, so that packets to it are tunnelled; the third is on the link.
 const LAYOUT: Layout = Layout::Routed { middle_mtu: 1500 };
 
-const FLOWS_LEN: usize = names::FLOWS * size_of::<Flow>();
-const LOOK_UPS_LEN: usize = names::LOOK_UPS * size_of::<LookUp>();
+const NODES_LEN: usize = names::KNOWN_NODES * size_of::<KnownNode>();
 const HOPS_LEN: usize = names::HOPS * size_of::<NextHop>();
 
 /// Everything that is measured.
@@ -137,8 +136,7 @@ fn config(node: &Node) -> Result<Config> {
 
 /// What processors remember.
 pub(super) struct Memory {
-    flows: PerCpuArray<MapData, [u8; FLOWS_LEN]>,
-    look_ups: PerCpuArray<MapData, [u8; LOOK_UPS_LEN]>,
+    nodes: PerCpuArray<MapData, [u8; NODES_LEN]>,
     hops: PerCpuArray<MapData, [u8; HOPS_LEN]>,
     processors: usize,
 }
@@ -151,8 +149,7 @@ impl Memory {
     pub(super) fn of(node: &Node) -> Result<Self> {
         let remembered = |name| Ok::<_, Error>(Map::PerCpuArray(map(node, name)?));
         Ok(Self {
-            flows: remembered(names::MAP_FLOWS)?.try_into()?,
-            look_ups: remembered(names::MAP_LOOK_UPS)?.try_into()?,
+            nodes: remembered(names::MAP_KNOWN_NODES)?.try_into()?,
             hops: remembered(names::MAP_HOPS)?.try_into()?,
             processors: nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?,
         })
@@ -163,8 +160,7 @@ impl Memory {
     /// # Errors
     /// When the kernel refuses it.
     pub(super) fn forget(&mut self) -> Result<()> {
-        forget(&mut self.flows, self.processors)?;
-        forget(&mut self.look_ups, self.processors)?;
+        forget(&mut self.nodes, self.processors)?;
         forget(&mut self.hops, self.processors)
     }
 }

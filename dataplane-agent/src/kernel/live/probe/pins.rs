@@ -6,10 +6,9 @@ use std::path::Path;
 
 use aya::programs::ProgramInfo;
 use cni_shim::names::Pins;
-use dataplane_core::abi::names::{MAP_CONFIG, PROGRAMS};
+use dataplane_core::abi::names::PROGRAMS;
 
 use crate::kernel::live::error::Context as _;
-use crate::kernel::live::map::Maps;
 use crate::kernel::live::{OBJECT, bpf, link};
 use crate::kernel::{KernelError, LinkHook};
 
@@ -79,13 +78,10 @@ pub fn check(bpffs: &Path) -> Result<(), KernelError> {
     if !bpf::DIRECTORIES.iter().all(|name| pins.0.join(name).is_dir()) {
         return Ok(());
     }
+    bpf::refuse_other_version(&pins)?;
     bpf::refuse_foreign_files(&pins)?;
     link::list(&pins)?;
-    bpf::check_layouts(&pins, OBJECT)?;
-    if pins.map(MAP_CONFIG).exists() {
-        bpf::check_version(&pins, &Maps::open(&pins)?)?;
-    }
-    Ok(())
+    bpf::check_layouts(&pins, OBJECT)
 }
 
 /// Names of what stands in a directory of a BPF filesystem; nothing where it cannot be read.

@@ -129,6 +129,12 @@ fn maps_of_another_version_are_refused() {
         let other = Config { abi_version: ABI_VERSION + 1, ..config() };
         kernel.apply(&Action::PutConfig(other)).await.unwrap();
         drop(kernel);
+        // One that this version does not have.
+        let pin = bpffs.join("maps/pw_flows");
+        run(&format!(
+            "bpftool map create {} type hash key 4 value 4 entries 1 name x",
+            pin.display()
+        ));
         let error = LiveKernel::open(bpffs, true).err().unwrap().to_string();
         assert!(error.contains(MAP_CONFIG) && error.contains("version"), "{error}");
     });
