@@ -28,6 +28,20 @@ pub struct Pair {
     pub machines: Vec<Namespace>,
 }
 
+impl Pair {
+    /// Has the client send all that is for a network of IPv6 to the server, whoever has the addresses there.
+    ///
+    /// # Errors
+    /// When a route or a neighbour cannot be made.
+    pub fn route(&self, network: &str) -> Result<()> {
+        let mac = mac_of(&self.server, "eth0")?;
+        self.client.ip(&format!(
+            "neighbour replace fe80::99 lladdr {mac} dev eth0 nud permanent\n\
+             route replace {network} via fe80::99 dev eth0"
+        ))
+    }
+}
+
 /// Two namespaces and a veth pair, as the kernel makes them.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use tests::conversation::{Conversation, Window};
 
 pub(super) use self::iperf::{Servers, version};
-pub(super) use self::peers::Peers;
+pub(super) use self::peers::{Floor, Peers};
 use self::programs::Times;
 use super::metric::Metric;
 use super::way::Way;
@@ -34,8 +34,6 @@ const TRIPS: usize = 1000;
 const CONNECTIONS: usize = 100;
 /// Windows of datagrams of one turn.
 const WINDOWS: usize = 60;
-/// The same to many pods: all of ten thousand have some.
-const PEER_WINDOWS: usize = 320;
 
 /// A kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +105,7 @@ impl Load {
                 Ok(vec![(metric, windows::per_second(way, bytes.into(), WINDOWS)?)])
             }
             Self::Peers => match &way.peers {
-                Some(peers) => {
-                    Ok(vec![(Metric::Peers, peers.per_second(&way.client, PEER_WINDOWS)?)])
-                }
+                Some((peers, floor)) => peers.figures(way, floor),
                 None => Ok(Vec::new()),
             },
             Self::CountedStream => {

@@ -30,6 +30,8 @@ pub(crate) enum Metric {
     Udp64,
     Udp1400,
     Peers,
+    /// The rate of the last, to that over a bare veth pair or from host to host with as many addresses.
+    PeersShare,
     Iperf1,
     Iperf1Cpu,
     Iperf4,
@@ -53,7 +55,7 @@ pub(crate) enum Metric {
 
 impl Metric {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::Tcp1,
         Self::Tcp1Auto,
         Self::Tcp1Memory,
@@ -69,6 +71,7 @@ impl Metric {
         Self::Udp64,
         Self::Udp1400,
         Self::Peers,
+        Self::PeersShare,
         Self::Iperf1,
         Self::Iperf1Cpu,
         Self::Iperf4,
@@ -129,6 +132,7 @@ impl Metric {
             Self::Connections => ("TCP connections per second", More, 0),
             Self::Udp64 => ("UDP of 64 B per second", More, 0),
             Self::Udp1400 => ("UDP of 1,400 B per second", More, 0),
+            Self::PeersShare => ("the same, of the rate without Podwire", More, 3),
             Self::Peers => ("UDP of 64 B to as many pods, in turn, per second", More, 0),
             Self::Iperf1 => ("iperf3, 1 stream, Gbit/s", More, 2),
             Self::Iperf1Cpu => ("iperf3, 1 stream, CPU s per GB", Less, 3),

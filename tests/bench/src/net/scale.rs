@@ -8,10 +8,11 @@ use anyhow::{Result, anyhow, ensure};
 use tests::cluster::{Cluster, Mode};
 use tests::namespace::Namespace;
 use tests::pod::Pod;
+use tests::reference::{Pair, hosts, veth_pair};
 use tests::report::progress;
 use tests::wait::wait_until;
 
-use super::load::{Peers, Servers};
+use super::load::{Floor, Peers, Servers};
 use super::stage::servers;
 use super::way::{Contender, Family, Path, Way};
 use crate::crowd::{Stranger, node_file, populate};
@@ -48,6 +49,7 @@ pub(super) struct Scale {
     _servers: Servers,
     _pods: Vec<Pod>,
     _crowds: Vec<Namespace>,
+    _floors: Vec<Pair>,
     _clusters: Vec<Cluster>,
     pub(super) ways: Vec<Way>,
 }
@@ -60,22 +62,26 @@ impl Scale {
     pub(super) fn new() -> Result<Self> {
         let bar = progress("clusters by entries", SIZES.len() as u64);
         let (mut ways, mut pods) = (Vec::new(), Vec::new());
-        let (mut crowds, mut clusters) = (Vec::new(), Vec::new());
+        let (mut crowds, mut floors, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
         for size in SIZES {
             let cluster = Cluster::builder(Mode::Direct).of_bench().build()?;
             let [near_crowd, far_crowd] = fill(&cluster, &size)?;
             let (one, two) = (cluster.node(1), cluster.node(2));
             let (client, near, far) = (one.pod()?, one.pod()?, two.pod()?);
-            for (path, pod, crowd) in [
-                (Path::SameNodeByEntries, &near, &near_crowd),
-                (Path::DirectByEntries, &far, &far_crowd),
+            let (run, fabric) = (cluster.run(), &cluster.fabric);
+            for (path, pod, crowd, floor) in [
+                (Path::SameNodeByEntries, &near, &near_crowd, veth_pair(run)?),
+                (Path::DirectByEntries, &far, &far_crowd, hosts(run, fabric)?),
             ] {
                 let (from, to) = (&client.namespace, &pod.namespace);
                 let mut both = Way::both(path, size.contender, from, to, &pod.addresses);
+                let least = Arc::new(Floor::new(&floor, size.local)?);
                 let peers = Arc::new(Peers::new(crowd)?);
                 let with_ipv6 = both.iter_mut().filter(|way| way.label.family == Family::Ipv6);
-                with_ipv6.for_each(|way| way.peers = Some(Arc::clone(&peers)));
+                with_ipv6
+                    .for_each(|way| way.peers = Some((Arc::clone(&peers), Arc::clone(&least))));
                 ways.extend(both);
+                floors.push(floor);
             }
             crowds.extend([near_crowd, far_crowd].into_iter().flatten().map(|(pod, _)| pod));
             pods.extend([client, near, far]);
@@ -84,7 +90,14 @@ impl Scale {
         }
         let servers = servers(&ways)?;
         bar.finish_and_clear();
-        Ok(Self { _servers: servers, _pods: pods, _crowds: crowds, _clusters: clusters, ways })
+        Ok(Self {
+            _servers: servers,
+            _pods: pods,
+            _crowds: crowds,
+            _floors: floors,
+            _clusters: clusters,
+            ways,
+        })
     }
 }
 

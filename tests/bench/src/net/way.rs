@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tests::namespace::Namespace;
 
-use super::load::Peers;
+use super::load::{Floor, Peers};
 
 /// From where to where.
 #[derive(
@@ -224,8 +224,8 @@ pub(crate) struct Way {
     pub(crate) server: Namespace,
     /// That of the server.
     pub(crate) address: IpAddr,
-    /// Other pods where the server is, if there are any to send to.
-    pub(crate) peers: Option<Arc<Peers>>,
+    /// Other pods where the server is, if there are any to send to, and the same without Podwire.
+    pub(crate) peers: Option<(Arc<Peers>, Arc<Floor>)>,
 }
 
 impl Way {
