@@ -78,7 +78,7 @@ impl Options {
 
 const SHORT: Plan =
     Plan { loads: &Load::SHORT, rounds: 46, is_first: true, on_one_processor: true };
-const BY_ENTRIES: Plan = Plan { loads: &Load::BY_ENTRIES, ..SHORT };
+const BY_ENTRIES: Plan = Plan { loads: &Load::BY_ENTRIES, rounds: 34, ..SHORT };
 const COUNTED: Plan =
     Plan { loads: &Load::COUNTED, rounds: 10, is_first: false, on_one_processor: true };
 const LONG: Plan = Plan { loads: &Load::LONG, rounds: 5, is_first: false, on_one_processor: false };
@@ -158,7 +158,7 @@ fn by_entries(options: &Options, figures: &mut Figures) -> Result<()> {
     let is_wanted = Path::ALL.into_iter().any(|path| options.wants(path) && path.is_by_entries());
     if is_wanted && options.has_time() {
         let scale = Scale::new()?;
-        rounds("rounds by entries", &options.of(&scale.ways), &BY_ENTRIES, figures)?;
+        rounds("rounds by entries", &options.of(scale.ways()), &BY_ENTRIES, figures)?;
     }
     Ok(())
 }

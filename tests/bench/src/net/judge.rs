@@ -63,7 +63,7 @@ pub(super) fn verdicts(figures: &Figures) -> Vec<Verdict> {
             Family::ALL.iter().filter_map(|family| never_worse(figures, path, *family, other)),
         );
     }
-    for path in [Path::SameNodeByEntries, Path::DirectByEntries] {
+    for path in Path::ALL.into_iter().filter(|path| path.is_by_entries()) {
         for contender in [Contender::TenThousand, Contender::Nodes] {
             for metric in BY_ENTRIES {
                 let limit = match metric.better() {

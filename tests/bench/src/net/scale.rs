@@ -13,7 +13,7 @@ use tests::report::progress;
 use tests::wait::wait_until;
 
 use super::load::{Floor, Peers, Servers};
-use super::stage::servers;
+use super::stage::{servers, world};
 use super::way::{Contender, Family, Path, Way};
 use crate::crowd::{Stranger, node_file, populate};
 
@@ -43,61 +43,102 @@ const SIZES: [Size; 5] = [
     size(Contender::Nodes, 10, 5000, 0),
 ];
 
-/// A cluster of two nodes for each size.
+/// Two clusters of two nodes for each size: one whose packets between the nodes are as they are, one with VXLAN.
 pub(super) struct Scale {
     // Dropped in this order: servers before their namespaces.
     _servers: Servers,
-    _pods: Vec<Pod>,
-    _crowds: Vec<Namespace>,
-    _floors: Vec<Pair>,
-    _clusters: Vec<Cluster>,
-    pub(super) ways: Vec<Way>,
+    parts: Parts,
+}
+
+/// What is put together first.
+#[derive(Default)]
+struct Parts {
+    pods: Vec<Pod>,
+    crowds: Vec<Namespace>,
+    floors: Vec<Pair>,
+    clusters: Vec<Cluster>,
+    ways: Vec<Way>,
 }
 
 impl Scale {
     /// Makes all of them.
     ///
     /// # Errors
-    /// When something cannot be made.
+    /// When an agent cannot, or takes too long.
     pub(super) fn new() -> Result<Self> {
-        let bar = progress("clusters by entries", SIZES.len() as u64);
-        let (mut ways, mut pods) = (Vec::new(), Vec::new());
-        let (mut crowds, mut floors, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
+        let modes = [Mode::Direct, Mode::Vxlan];
+        let bar = progress("clusters by entries", (modes.len() * SIZES.len()) as u64);
+        let mut parts = Parts::default();
         for size in SIZES {
-            let cluster = Cluster::builder(Mode::Direct).of_bench().build()?;
-            let [near_crowd, far_crowd] = fill(&cluster, &size)?;
-            let (one, two) = (cluster.node(1), cluster.node(2));
-            let (client, near, far) = (one.pod()?, one.pod()?, two.pod()?);
-            let (run, fabric) = (cluster.run(), &cluster.fabric);
-            for (path, pod, crowd, floor) in [
-                (Path::SameNodeByEntries, &near, &near_crowd, veth_pair(run)?),
-                (Path::DirectByEntries, &far, &far_crowd, hosts(run, fabric)?),
-            ] {
-                let (from, to) = (&client.namespace, &pod.namespace);
-                let mut both = Way::both(path, size.contender, from, to, &pod.addresses);
-                let least = Arc::new(Floor::new(&floor, size.local)?);
-                let peers = Arc::new(Peers::new(crowd)?);
-                let with_ipv6 = both.iter_mut().filter(|way| way.label.family == Family::Ipv6);
-                with_ipv6
-                    .for_each(|way| way.peers = Some((Arc::clone(&peers), Arc::clone(&least))));
-                ways.extend(both);
-                floors.push(floor);
+            for mode in modes {
+                parts.add(mode, &size)?;
+                bar.inc(1);
             }
-            crowds.extend([near_crowd, far_crowd].into_iter().flatten().map(|(pod, _)| pod));
-            pods.extend([client, near, far]);
-            clusters.push(cluster);
-            bar.inc(1);
         }
-        let servers = servers(&ways)?;
+        let servers = servers(&parts.ways)?;
         bar.finish_and_clear();
-        Ok(Self {
-            _servers: servers,
-            _pods: pods,
-            _crowds: crowds,
-            _floors: floors,
-            _clusters: clusters,
-            ways,
-        })
+        Ok(Self { _servers: servers, parts })
+    }
+
+    /// By how much is in the maps.
+    pub(super) fn ways(&self) -> &[Way] {
+        &self.parts.ways
+    }
+}
+
+impl Parts {
+    fn add(&mut self, mode: Mode, size: &Size) -> Result<()> {
+        let cluster = Cluster::builder(mode).of_bench().build()?;
+        let [near_crowd, far_crowd] = fill(&cluster, size)?;
+        let (one, two) = (cluster.node(1), cluster.node(2));
+        let (client, near, far) = (one.pod()?, one.pod()?, two.pod()?);
+        let (run, fabric, from) = (cluster.run(), &cluster.fabric, &client.namespace);
+        if mode == Mode::Direct {
+            let floor = veth_pair(run)?;
+            self.add_pods(Path::SameNodeByEntries, size, from, &near, &near_crowd, floor)?;
+            self.add_pods(
+                Path::DirectByEntries,
+                size,
+                from,
+                &far,
+                &far_crowd,
+                hosts(run, fabric)?,
+            )?;
+            for (path, server, addresses) in [
+                (Path::OwnNodeByEntries, &one.namespace, &one.addresses[..]),
+                (Path::WorldByEntries, &fabric.world, &world()),
+            ] {
+                self.ways.extend(Way::both(path, size.contender, from, server, addresses));
+            }
+        } else {
+            self.add_pods(Path::VxlanByEntries, size, from, &far, &far_crowd, hosts(run, fabric)?)?;
+        }
+        let crowds = [near_crowd, far_crowd].into_iter().flatten();
+        self.crowds.extend(crowds.map(|(pod, _)| pod));
+        self.pods.extend([client, near, far]);
+        self.clusters.push(cluster);
+        Ok(())
+    }
+
+    /// To one pod, and with IPv6 to all of a crowd, too.
+    fn add_pods(
+        &mut self,
+        path: Path,
+        size: &Size,
+        from: &Namespace,
+        pod: &Pod,
+        crowd: &Crowd,
+        floor: Pair,
+    ) -> Result<()> {
+        let mut both = Way::both(path, size.contender, from, &pod.namespace, &pod.addresses);
+        let least = Arc::new(Floor::new(&floor, size.local)?);
+        let peers = Arc::new(Peers::new(crowd)?);
+        for way in both.iter_mut().filter(|way| way.label.family == Family::Ipv6) {
+            way.peers = Some((Arc::clone(&peers), Arc::clone(&least)));
+        }
+        self.ways.extend(both);
+        self.floors.push(floor);
+        Ok(())
     }
 }
 

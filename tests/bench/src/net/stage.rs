@@ -241,7 +241,8 @@ pub(super) fn servers(ways: &[Way]) -> Result<Servers> {
     Servers::start(all.filter(|(server, at)| seen.insert((server.name().to_owned(), *at))))
 }
 
-fn world() -> Vec<IpAddr> {
+/// The addresses of a host outside.
+pub(super) fn world() -> Vec<IpAddr> {
     WORLD.iter().filter_map(|address| address.parse().ok()).collect()
 }
 

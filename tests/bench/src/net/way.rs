@@ -35,11 +35,17 @@ pub(crate) enum Path {
     SameNodeByEntries,
     /// To another node as packets are, by how much is in the maps.
     DirectByEntries,
+    /// To another node, inside VXLAN, by how much is in the maps.
+    VxlanByEntries,
+    /// From a pod to an address of its node, by how much is in the maps.
+    OwnNodeByEntries,
+    /// From a pod to a host outside, by how much is in the maps.
+    WorldByEntries,
 }
 
 impl Path {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::SameNode,
         Self::Direct,
         Self::DirectWire,
@@ -50,6 +56,9 @@ impl Path {
         Self::Loopback,
         Self::SameNodeByEntries,
         Self::DirectByEntries,
+        Self::VxlanByEntries,
+        Self::OwnNodeByEntries,
+        Self::WorldByEntries,
     ];
 
     /// For people.
@@ -65,6 +74,9 @@ impl Path {
             Self::World => "pod to the world, masqueraded",
             Self::SameNodeByEntries => "pod to pod, same node, by entries of the maps",
             Self::DirectByEntries => "pod to pod, other node, direct, by entries of the maps",
+            Self::VxlanByEntries => "pod to pod, other node, VXLAN, by entries of the maps",
+            Self::OwnNodeByEntries => "pod to its own node, by entries of the maps",
+            Self::WorldByEntries => "pod to the world, masqueraded, by entries of the maps",
         }
     }
 
@@ -76,13 +88,17 @@ impl Path {
             Self::Direct | Self::DirectWire => Contender::Hosts,
             Self::Vxlan | Self::VxlanWire => Contender::BridgeVxlan,
             Self::OwnNode | Self::World => Contender::Bridge,
-            Self::SameNodeByEntries | Self::DirectByEntries => Contender::Ten,
+            Self::SameNodeByEntries
+            | Self::DirectByEntries
+            | Self::VxlanByEntries
+            | Self::OwnNodeByEntries
+            | Self::WorldByEntries => Contender::Ten,
         }
     }
 
     /// Whether it is one way again and again, with more in the maps.
     pub(crate) fn is_by_entries(self) -> bool {
-        self == Self::SameNodeByEntries || self == Self::DirectByEntries
+        self.yardstick() == Contender::Ten
     }
 
     /// The same way with the offloads of the uplinks off, where there is one.
@@ -207,7 +223,9 @@ impl Label {
     /// not for it.
     pub(crate) fn is_for_orientation(self) -> bool {
         let is_tunnelled = matches!(self.path, Path::Vxlan | Path::VxlanWire);
-        self.path == Path::Loopback || is_tunnelled && self.contender == Contender::Hosts
+        self.path == Path::Loopback
+            || is_tunnelled && self.contender == Contender::Hosts
+            || matches!(self.contender, Contender::Least | Contender::BridgeVxlanUnchecked)
     }
 
     /// The same way of somebody else.
