@@ -167,13 +167,20 @@ impl Fabric {
     /// # Errors
     /// When ethtool cannot.
     pub fn make_wires(&self) -> Result<()> {
+        self.ports()?.iter().try_for_each(|port| {
+            self.lan.run(&format!("ethtool -K {port} tso off gso off tx off")).map(drop)
+        })
+    }
+
+    /// Names of the ports, which are in `lan`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn ports(&self) -> Result<Vec<String>> {
         let links = self.lan.run("ip -json link show type veth")?;
         let links: Value = serde_json::from_str(&links)?;
         let names = links.as_array().into_iter().flatten();
-        for name in names.filter_map(|link| link["ifname"].as_str()) {
-            self.lan.run(&format!("ethtool -K {name} tso off gso off tx off"))?;
-        }
-        Ok(())
+        Ok(names.filter_map(|link| link["ifname"].as_str()).map(str::to_owned).collect())
     }
 
     /// Connects a node, and gives it its addresses.

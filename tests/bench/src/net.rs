@@ -5,6 +5,7 @@ mod chart;
 mod figures;
 mod headline;
 mod judge;
+mod large;
 mod load;
 mod machine;
 mod metric;
@@ -77,8 +78,8 @@ impl Options {
 }
 
 const SHORT: Plan =
-    Plan { loads: &Load::SHORT, rounds: 46, is_first: true, on_one_processor: true };
-const BY_ENTRIES: Plan = Plan { loads: &Load::BY_ENTRIES, rounds: 34, ..SHORT };
+    Plan { loads: &Load::SHORT, rounds: 44, is_first: true, on_one_processor: true };
+const BY_ENTRIES: Plan = Plan { loads: &Load::BY_ENTRIES, rounds: 32, ..SHORT };
 const COUNTED: Plan =
     Plan { loads: &Load::COUNTED, rounds: 10, is_first: false, on_one_processor: true };
 const LONG: Plan = Plan { loads: &Load::LONG, rounds: 5, is_first: false, on_one_processor: false };

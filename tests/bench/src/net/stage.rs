@@ -18,6 +18,7 @@ use tests::reference::{self, Pair, least};
 use tests::report::progress;
 use tests::run::Run;
 
+use super::large;
 use super::load::Servers;
 use super::way::{Contender, Path, Way};
 
@@ -196,13 +197,15 @@ impl Parts {
         Ok(())
     }
 
-    /// On one node: between nodes there is no wire whose ends segment, and what is there instead, a bridge, would do
-    /// it in software.
     fn podwire_big_tcp(&mut self, cluster: &Cluster) -> Result<()> {
-        let (client, near) = (cluster.node(1).pod()?, cluster.node(1).pod()?);
-        let ends = [&client.namespace, &near.namespace];
-        self.add(Path::SameNode, Contender::PodwireBigTcp, ends, &near.addresses);
-        self.pods.extend([client, near]);
+        let (one, two) = (cluster.node(1), cluster.node(2));
+        let (client, near, far) = (one.pod()?, one.pod()?, two.pod()?);
+        for (path, pod) in [(Path::SameNode, &near), (Path::Direct, &far)] {
+            let ends = [&client.namespace, &pod.namespace];
+            self.add(path, Contender::PodwireBigTcp, ends, &pod.addresses);
+        }
+        self.add_nodes([one, two]);
+        self.pods.extend([client, near, far]);
         Ok(())
     }
 
@@ -224,9 +227,10 @@ impl Parts {
     }
 }
 
-/// A cluster whose packets may have more than 64 KiB.
+/// A cluster whose packets may have more than 64 KiB, between its nodes, too.
 fn with_big_tcp() -> Result<Cluster> {
-    let cluster = Cluster::builder(Mode::Direct).of_bench().nodes(1).without_agents().build()?;
+    let cluster = Cluster::builder(Mode::Direct).of_bench().without_agents().build()?;
+    large::carry(&cluster.fabric)?;
     for node in cluster.nodes() {
         node.spawn_agent_with(&["--big-tcp", "on"])?;
     }
