@@ -21,7 +21,7 @@ pub use pod::{Near, PodEntry};
 pub use remembered::{KnownNode, NextHop};
 
 /// Version of all pinned layouts. Rises with every change in `abi`; the agent refuses to mix versions.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Lets aya copy the layouts in and out of maps.
 #[cfg(feature = "user")]

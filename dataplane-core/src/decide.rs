@@ -272,7 +272,9 @@ pub struct TunnelKey {
 fn local(pod: &PodEntry, to_pod: Path, to_host: Path) -> Verdict<'_> {
     match pod.kind {
         PodEntry::POD => Verdict::Pod(pod, to_pod),
-        _ => Verdict::Host(to_host),
+        PodEntry::HOST => Verdict::Host(to_host),
+        // Of a pod that is going away.
+        _ => Verdict::Drop(DropReason::UnknownPod),
     }
 }
 

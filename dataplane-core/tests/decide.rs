@@ -12,6 +12,7 @@ use dataplane_core::packet::{Family, Headers};
 const POD: PodEntry = pod(7, PodEntry::POD);
 const OTHER: PodEntry = pod(8, PodEntry::POD);
 const HOST: PodEntry = pod(3, PodEntry::HOST);
+const GOING: PodEntry = pod(0, PodEntry::NOBODY);
 const DIRECT: NodeEntry = node(NodeEntry::DIRECT);
 const TUNNEL: NodeEntry = node(NodeEntry::TUNNEL);
 const NODE: NodeEntry = node(NodeEntry::NODE);
@@ -101,7 +102,7 @@ fn packets_of_a_pod() {
         Verdict<'a>,
     );
     let h = headers(TO, 64);
-    let rows: [Row<'_>; 21] = [
+    let rows: [Row<'_>; 22] = [
         (
             "multicast",
             headers([224, 0, 0, 1], 1),
@@ -171,6 +172,7 @@ fn packets_of_a_pod() {
         ("nobody, cluster", h, own, None, Some(&CLUSTER), &PLAIN, Verdict::Drop(UnknownPod)),
         ("nobody, own CIDR", h, own, None, Some(&OWN), &PLAIN, Verdict::Drop(UnknownPod)),
         ("the world, same port", h, own, None, None, &vxlan, Verdict::Host(PodToHost)),
+        ("one that goes away", h, own, Some(&GOING), None, &PLAIN, Verdict::Drop(UnknownPod)),
     ];
     for (name, headers, sender, pod, node, facts, expected) in rows {
         let found = Found { sender, pod, node };

@@ -21,9 +21,13 @@ fn v6(network: u16, number: u32) -> Ip {
 #[test]
 fn pods_with_an_address_of_each_family_never_meet() {
     for network in 0..=255 {
-        let both = (0..8192).flat_map(|pod| [v4(network, pod), v6(u16::from(network) << 3, pod)]);
-        let places: BTreeSet<usize> = both.map(|ip| place(&ip)).collect();
-        assert_eq!(places.len(), NEAR, "network {network}");
+        // The second half of a network of 16 bits, too.
+        for first in [0, 8192, 57_344] {
+            let both = (0..8192)
+                .flat_map(|pod| [v4(network, first + pod), v6(u16::from(network) << 3, pod)]);
+            let places: BTreeSet<usize> = both.map(|ip| place(&ip)).collect();
+            assert_eq!(places.len(), NEAR, "network {network} from {first}");
+        }
     }
 }
 

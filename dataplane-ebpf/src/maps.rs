@@ -30,9 +30,12 @@ pub(crate) static EVENTS: RingBuf<(), EVENTS_BYTES> = RingBuf::new();
 /// The local pod, or the node itself, that has the address.
 #[inline(always)]
 pub(crate) fn pod(config: &Config, address: &Ip) -> Option<&'static PodEntry> {
+    // Before the array: an address that gets its place meanwhile is in the hash.
+    // SAFETY: a field of a live map value. Volatile: it may change at any time, and is read here.
+    let flags = unsafe { (&raw const config.flags).read_volatile() };
     match near(address) {
         Some(entry) => Some(entry),
-        None if config.flags & Config::ALL_NEAR != 0 => None,
+        None if flags & Config::ALL_NEAR != 0 => None,
         // SAFETY: an entry that the agent removes may be given to another pod at once, while it is read here
         // (`bpf_mem_alloc`), but its memory stays that of an entry until the program ends (RCU); all its
         // fields are integers, so any mix is a valid value. At worst one packet meets the other pod.
@@ -41,11 +44,12 @@ pub(crate) fn pod(config: &Config, address: &Ip) -> Option<&'static PodEntry> {
 }
 
 /// The same, if the address has a place of its own: a tenth of what a look-up in a hash takes. An entry that changes
-/// meanwhile can be of two pods, as in `pod`.
+/// meanwhile can be of two pods, as in `pod`. An empty place has no kind: it is not that of the unspecified address.
 #[inline(always)]
 pub(crate) fn near(address: &Ip) -> Option<&'static PodEntry> {
     let near = NEAR.get(place(address) as u32)?;
-    (Ip::from(&near.address) == *address).then_some(&near.entry)
+    (Ip::from(&near.address) == *address && near.entry.kind != PodEntry::NOBODY)
+        .then_some(&near.entry)
 }
 
 /// What the longest prefix around the address says.

@@ -24,6 +24,8 @@ pub struct PodEntry {
 const _: () = assert!(size_of::<PodEntry>() == 32 && align_of::<PodEntry>() == 8);
 
 impl PodEntry {
+    /// Of a place in `pw_near` that nobody has.
+    pub const NOBODY: u32 = 0;
     /// The address of a pod.
     pub const POD: u32 = 1;
     /// An address of the node itself among the pod addresses: the first of each of its pod CIDRs.
@@ -34,7 +36,7 @@ impl PodEntry {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Near {
-    /// Whose entry it is; unspecified: nobody's.
+    /// Whose entry it is; unspecified: nobody's, and then the entry's kind is [`PodEntry::NOBODY`].
     pub address: Addr,
     /// What `pw_pods` has for the address.
     pub entry: PodEntry,

@@ -102,6 +102,7 @@ fn from_pod() {
         ("to the node", udp(A, "192.168.1.11", 64, 53, 9), (REDIRECT, "pod_to_host", Bytes::ToHost)),
         ("to the world", tcp(A, "203.0.113.10", 64), (REDIRECT, "pod_to_host", Bytes::ToHost)),
         ("to the world, IPv6", tcp(A6, "2001:db8::1", 64), (REDIRECT, "pod_to_host", Bytes::ToHost)),
+        ("to the address of empty places", tcp(A6, "::", 64), (REDIRECT, "pod_to_host", Bytes::ToHost)),
         ("to a node's tunnel port", udp(A, "192.168.1.12", 64, 8472, 9), (SHOT, "tunnel_port", Bytes::Same)),
         ("to the world's tunnel port", udp(A, "203.0.113.10", 64, 8472, 9), (REDIRECT, "pod_to_host", Bytes::ToHost)),
         ("nobody in the cluster", tcp(A, "10.244.77.9", 64), (SHOT, "unknown_pod", Bytes::Same)),

@@ -11,7 +11,9 @@ use syn::visit::Visit;
 use super::{Finding, tree::Tree};
 
 const FOLDER: &str = "dataplane-core/src/abi";
-/// Version and hash of the layouts, as `--bless` recorded them.
+/// Where an address lies in `pw_near`: programs and user space must find the same.
+const PLACES: [&str; 2] = ["dataplane-core/src/near.rs", "dataplane-core/src/hash.rs"];
+/// Version and hash of the layouts and places, as `--bless` recorded them.
 const LOCK: &str = "dataplane-core/src/abi.lock";
 /// Bytes that the kernel keeps of a name.
 const NAME_MAX: usize = 15;
@@ -96,7 +98,7 @@ pub(super) fn version_rises(tree: &Tree) -> Vec<Finding> {
         return Vec::new();
     }
     let text = if current.version == recorded.version {
-        "abi/ changed and ABI_VERSION did not: raise it, then run `cargo xtask tidy --bless`; only \
+        "abi/, near.rs or hash.rs changed and ABI_VERSION did not: raise it, then run `cargo xtask tidy --bless`; only \
          if neither a layout nor a meaning changed, bless without raising it"
     } else if current.version < recorded.version {
         "ABI_VERSION fell: it only rises"
@@ -126,7 +128,8 @@ impl Lock {
     fn of(tree: &Tree) -> Option<Self> {
         let mut version = None;
         let mut code = String::new();
-        for source in tree.under(FOLDER) {
+        let of_places = tree.sources.iter().filter(|source| PLACES.contains(&source.path.as_str()));
+        for source in tree.under(FOLDER).chain(of_places) {
             version = version.or_else(|| read_version(&source.syntax));
             for item in &source.syntax.items {
                 let line = syn::spanned::Spanned::span(item).start().line;
@@ -148,7 +151,7 @@ impl Lock {
 
     fn to_text(&self) -> String {
         format!(
-            "# ABI_VERSION, and the hash of abi/ that has it: written by `cargo xtask tidy --bless`.\n\
+            "# ABI_VERSION, and the hash of abi/ and of the places in pw_near that has it: written by `cargo xtask tidy --bless`.\n\
              {} {}\n",
             self.version, self.hash
         )
@@ -286,6 +289,10 @@ mod tests {
         let recorded = lock(1, POD);
         assert!(findings(1, POD, &recorded).is_empty());
         assert!(findings(1, &format!("/// More words.\n{POD}"), &recorded).is_empty());
+        let places =
+            [("dataplane-core/src/abi.rs", abi(1)), (PLACES[0], "const A: u32 = 1;".into())];
+        let places = places.each_ref().map(|(path, text)| (*path, text.as_str()));
+        assert_ne!(Lock::of(&Tree::from_texts(&places[..1])), Lock::of(&Tree::from_texts(&places)));
         let changed = POD.replace("u64", "i64");
         assert!(findings(1, &changed, &recorded)[0].text.contains("did not"));
         assert!(findings(2, &changed, &recorded)[0].text.contains("rose"));

@@ -18,7 +18,7 @@ const NOBODY: Near = Near {
     address: Addr::UNSPECIFIED,
     entry: PodEntry {
         ifindex: 0,
-        kind: 0,
+        kind: PodEntry::NOBODY,
         mac: Mac::new([0; 6]),
         gateway_mac: Mac::new([0; 6]),
         reserved: 0,
@@ -42,12 +42,14 @@ impl Pods {
         Ok(Self { hash, near, displaced: BTreeSet::new() })
     }
 
-    /// Brings `pw_near` in step: an agent may have ended between its two writes.
+    /// Brings `pw_near` in step: an agent may have ended between its two writes, or had other places.
     pub(super) fn bring_in_step(&mut self) -> Result<(), KernelError> {
         let entries = self.read()?;
         for at in 0..NEAR as u32 {
-            let address = self.at(at)?.address;
-            if address != Addr::UNSPECIFIED && !entries.contains_key(&address.into()) {
+            let there = self.at(at)?;
+            let is_right =
+                entries.contains_key(&there.address.into()) && place_of(there.address) == at;
+            if there != NOBODY && !is_right {
                 self.set(at, NOBODY)?;
             }
         }
@@ -81,23 +83,23 @@ impl Pods {
     pub(super) fn remove(&mut self, address: Addr, generation: u64) -> Result<(), KernelError> {
         let what = || format!("remove {} from {MAP_PODS}", address.to_ip());
         match self.hash.get(&address, 0) {
-            Ok(entry) if entry.generation != generation => Ok(()),
-            Ok(_) => {
-                self.displaced.remove(&address.into());
-                let at = place_of(address);
-                if self.at(at)?.address == address {
-                    self.set(at, NOBODY)?;
-                }
-                unless_missing(self.hash.remove(&address)).context(what)
-            }
-            Err(error) => unless_missing(Err(error)).context(what),
+            Ok(entry) if entry.generation != generation => return Ok(()),
+            Ok(_) => {}
+            Err(error) => unless_missing(Err(error)).context(what)?,
         }
+        self.displaced.remove(&address.into());
+        let at = place_of(address);
+        let there = self.at(at)?;
+        if there.address == address && there.entry.generation == generation {
+            self.set(at, NOBODY)?;
+        }
+        unless_missing(self.hash.remove(&address)).context(what)
     }
 
     /// Gives an address its place, unless another has it.
     ///
-    /// A new one is written last, behind its entry, so that no program reads half of it. What changes is written at
-    /// once: in between the pod would be nowhere.
+    /// A new one is written last, and with it the kind, behind all else of the entry, so that no program reads half of
+    /// it. What changes is written at once: in between the pod would be nowhere.
     fn settle(&mut self, address: Addr, entry: &PodEntry) -> Result<(), KernelError> {
         let at = place_of(address);
         let there = self.at(at)?;
@@ -110,7 +112,8 @@ impl Pods {
             return Ok(());
         }
         if there.address == Addr::UNSPECIFIED {
-            self.set(at, Near { address: Addr::UNSPECIFIED, ..wanted })?;
+            let entry = PodEntry { kind: PodEntry::NOBODY, ..*entry };
+            self.set(at, Near { address: Addr::UNSPECIFIED, entry })?;
         }
         self.set(at, wanted)?;
         self.displaced.remove(&address.into());

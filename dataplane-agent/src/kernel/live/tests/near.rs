@@ -1,8 +1,8 @@
 //! `pw_near` beside `pw_pods`.
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use dataplane_core::abi::Near;
-use dataplane_core::abi::names::MAP_NEAR;
+use dataplane_core::abi::names::{MAP_NEAR, MAP_PODS};
 use dataplane_core::ip::Ip;
 use dataplane_core::near::place;
 
@@ -76,6 +76,19 @@ fn the_second_that_goes_leaves_the_first_its_place() {
 }
 
 #[test]
+fn what_somebody_else_removed_keeps_no_place() {
+    isolated(async |bpffs| {
+        let mut kernel = node(bpffs).await;
+        let data = MapData::from_pin(bpffs.join("maps").join(MAP_PODS)).unwrap();
+        let mut pods: HashMap<_, Addr, PodEntry> = Map::HashMap(data).try_into().unwrap();
+        pods.remove(&ONE.map_to()).unwrap();
+        apply(&mut kernel, &[remove(ONE)]).await;
+        assert_eq!(near(bpffs).get(&place_of(ONE.map_to()), 0).unwrap().entry.kind, 0);
+        assert_eq!(owner(bpffs, ONE), Addr::UNSPECIFIED);
+    });
+}
+
+#[test]
 fn places_are_put_right_by_each_look_and_each_start() {
     isolated(async |bpffs| {
         let mut kernel = node(bpffs).await;
@@ -90,9 +103,13 @@ fn places_are_put_right_by_each_look_and_each_start() {
         let gone = Near { address: [10, 244, 1, 77].map_to(), entry: pod(1) };
         near(bpffs).set(at, Near { address: Addr::UNSPECIFIED, ..right }, 0).unwrap();
         near(bpffs).set(place_of(gone.address), gone, 0).unwrap();
+        // And as one leaves them that had other places.
+        let elsewhere = place_of([10, 244, 1, 78].map_to());
+        near(bpffs).set(elsewhere, right, 0).unwrap();
         let _kernel = LiveKernel::open(bpffs, true).unwrap();
         assert_eq!(near(bpffs).get(&at, 0).unwrap(), right);
         assert_eq!(owner(bpffs, [10, 244, 1, 77]), Addr::UNSPECIFIED);
+        assert_eq!(owner(bpffs, [10, 244, 1, 78]), Addr::UNSPECIFIED);
         assert!(all_are_near(bpffs));
     });
 }
